@@ -1,1 +1,4 @@
-//! (room under construction)
+//! Where memory and threads live.
+
+/// The CPU: threads, dispatch, matrix products.
+pub mod cpu;

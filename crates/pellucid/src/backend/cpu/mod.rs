@@ -1,0 +1,4 @@
+//! The CPU: threads, dispatch, matrix products.
+
+/// Persistent threads.
+pub mod pool;
