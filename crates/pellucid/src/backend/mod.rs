@@ -2,3 +2,6 @@
 
 /// The CPU: threads, dispatch, matrix products.
 pub mod cpu;
+
+/// Aligned memory, and disjoint pieces of it.
+pub mod buffer;
