@@ -1,1 +1,4 @@
-//! (room under construction)
+/// Threads, SIMD dispatch and the matrix product.
+pub mod cpu;
+/// Every environment variable, documented, read once.
+pub mod settings;
