@@ -74,6 +74,11 @@ impl Session {
         &mut self.ints[ints.0]
     }
 
+    /// Exchanges the memory that outlives runs; the lengths must be the plan's.
+    pub fn swap_states(&mut self, states: &mut Vec<Buffer>) {
+        std::mem::swap(&mut self.states, states);
+    }
+
     /// A value marked with `Tape::keep`, after a run.
     pub fn value(&self, value: Value) -> Result<&[f32]> {
         let kept = self.plan.kept.iter().find(|(v, _)| *v == value);
