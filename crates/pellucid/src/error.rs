@@ -139,9 +139,10 @@ mod tests {
 
     #[test]
     fn display_names_operation_operands_rule_and_next_action() {
-        let error = Error::new(Kind::Shape, "attention", "head width of k is 32, but q bound D = 64")
-            .fact("q (B=2, H=8, T=16, D=64)")
-            .hint("both come from config field \"head_width\"");
+        let error =
+            Error::new(Kind::Shape, "attention", "head width of k is 32, but q bound D = 64")
+                .fact("q (B=2, H=8, T=16, D=64)")
+                .hint("both come from config field \"head_width\"");
         assert_eq!(
             error.to_string(),
             "attention: head width of k is 32, but q bound D = 64\n  q (B=2, H=8, T=16, D=64)\nhint: both come from config field \"head_width\""
