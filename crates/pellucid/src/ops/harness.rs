@@ -201,7 +201,9 @@ impl Case {
         let params = self.op.params().iter().map(&mut normal).collect();
         let values = Values { inputs, params, ints: self.ints.clone() };
         let d_outputs = if self.op.is_loss() {
-            self.op.outputs().iter().map(|n| vec![1.0; *n]).collect()
+            // Output 0 is the loss; whatever it reports beside that carries no gradient.
+            let scale = |i| if i == 0 { f64::from(self.run.grad_scale) } else { 0.0 };
+            self.op.outputs().iter().enumerate().map(|(i, n)| vec![scale(i); *n]).collect()
         } else {
             self.op.outputs().iter().map(&mut normal).collect()
         };
