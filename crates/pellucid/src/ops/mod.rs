@@ -3,6 +3,9 @@
 //! `mod.rs` equation, shapes, what is saved; wired to the tape · `reference.rs` the definition in f64 loops ·
 //! `cpu.rs` the fast version · `cases.rs` shapes, seeds and deliberately wrong kernels.
 
+/// Run-time dispatch among instruction sets, and elementary functions that vectorise.
+pub mod simd;
+
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;
