@@ -13,6 +13,8 @@ pub mod embedding;
 pub mod linear;
 /// Rotary positions.
 pub mod rotary;
+/// Run-time dispatch among instruction sets, and elementary functions that vectorise.
+pub mod simd;
 
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
