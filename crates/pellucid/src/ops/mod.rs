@@ -3,6 +3,8 @@
 //! `mod.rs` equation, shapes, what is saved; wired to the tape · `reference.rs` the definition in f64 loops ·
 //! `cpu.rs` the fast version · `cases.rs` shapes, seeds and deliberately wrong kernels.
 
+/// GELU, ReLU, SiLU and their gated forms.
+pub mod activation;
 /// One step of the optimiser over flat slices.
 pub mod adamw;
 /// The last projection and the loss, without keeping logits.
@@ -16,9 +18,12 @@ pub mod rotary;
 /// Run-time dispatch among instruction sets, and elementary functions that vectorise.
 pub mod simd;
 
+/// What PyTorch says.
+#[cfg(test)]
+mod golden;
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;
-/// Wraps a right operation into a wrong one (tests, mutants only).
+/// Right operations with one thing spoiled (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
-pub mod wrong;
+pub mod spoil;

@@ -2,81 +2,40 @@
 
 use super::LinearCrossEntropy;
 use super::reference::{self, Dims};
-use crate::autograd::{Op, RunInfo};
+use crate::autograd::{Backward, Forward, Needs, Op, RunInfo};
+use crate::error::Result;
 use crate::ops::harness::{Case, Gradients};
-use crate::ops::wrong::Wrong;
-
-/// What is wrong on any shape.
-fn wrong_anywhere(op: &LinearCrossEntropy) -> Vec<(&'static str, Box<dyn Op>)> {
-    vec![
-        ("ignores accumulate", Wrong::new(op.clone()).ignores_accumulate().boxed()),
-        (
-            "grad_scale forgotten",
-            Wrong::new(op.clone()).before_backward(|b| b.run.grad_scale = 1.0).boxed(),
-        ),
-        (
-            "sign of dx",
-            Wrong::new(op.clone())
-                .before_backward(|b| b.d_inputs[0].as_mut().unwrap().accumulate = false)
-                .after_backward(|b| {
-                    b.d_inputs[0].as_mut().unwrap().data.iter_mut().for_each(|d| *d = -*d)
-                })
-                .boxed(),
-        ),
-        (
-            "smoothing off",
-            Box::new(LinearCrossEntropy { smoothing: op.smoothing + 0.1, ..op.clone() }),
-        ),
-        ("z-loss off", Box::new(LinearCrossEntropy { z_loss: op.z_loss + 0.01, ..op.clone() })),
-        ("NaN loss", Wrong::new(op.clone()).after_forward(|f| f.outputs[0][0] = f32::NAN).boxed()),
-        (
-            "sum instead of mean",
-            Wrong::new(op.clone())
-                .before_backward(|b| b.run.grad_scale *= b.ints[0].len() as f32 + 1.0)
-                .boxed(),
-        ),
-    ]
-}
+use crate::ops::spoil::Spoil;
 
 fn wrong(op: &LinearCrossEntropy, targets: &[i32]) -> Vec<(&'static str, Box<dyn Op>)> {
-    let mut wrong = wrong_anywhere(op);
-    if targets.contains(&op.ignore) {
-        // Counts rows that should be left out: they are scored against target 0.
-        let n = targets.len();
-        let all: &'static [i32] = Box::leak(
-            targets.iter().map(|&t| if t == op.ignore { 0 } else { t }).collect::<Vec<_>>().into(),
-        );
-        debug_assert_eq!(all.len(), n);
-        wrong.push((
-            "ignored rows counted",
-            Wrong::new(op.clone())
-                .before_forward(|f| f.ints[0] = all)
-                .before_backward(|b| b.ints[0] = all)
-                .boxed(),
-        ));
+    let right = || op.clone();
+    let smoothing = op.smoothing + 0.1;
+    let z_loss = op.z_loss + 0.01;
+    let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
+        ("ignores accumulate", Spoil::ignores_accumulate(right())),
+        ("sign of dx", Spoil::sign_of_d_input(right(), 0)),
+        ("smoothing off", Box::new(LinearCrossEntropy { smoothing, ..right() })),
+        ("z-loss off", Box::new(LinearCrossEntropy { z_loss, ..right() })),
+        ("NaN loss", Spoil::nan_output(right())),
+        ("weight gradient dropped", Spoil::drops_d_param(right(), 0)),
+        ("grad_scale forgotten", Spoil::backward_begins(right(), |b| b.run.grad_scale = 1.0)),
+    ];
+    if op.n > 1 {
+        let sum = |b: &mut Backward<'_>| b.run.grad_scale *= b.ints[0].len() as f32;
+        wrong.push(("sum instead of mean", Spoil::backward_begins(right(), sum)));
     }
-    if op.chunk < op.n {
-        wrong.push((
-            "only the last chunk reaches dw",
-            Wrong::new(op.clone())
-                .after_backward(|b| {
-                    let half = b.d_params[0].as_mut().unwrap();
-                    half.data.iter_mut().for_each(|d| *d *= 0.5);
-                })
-                .boxed(),
-        ));
+    if targets.contains(&op.ignore) {
+        // A larger count than there are rows that count.
+        let share = targets.iter().filter(|&&t| t != op.ignore).count() as f32 / op.n as f32;
+        let all = move |b: &mut Backward<'_>| b.run.grad_scale *= share;
+        wrong.push(("ignored rows counted", Spoil::backward_begins(right(), all)));
+        let scored = |f: &mut Forward<'_>| f.outputs[1].iter_mut().for_each(|l| *l = l.max(0.1));
+        wrong.push(("ignored rows scored", Spoil::forward_done(right(), scored)));
     }
     if op.bias {
-        wrong.push((
-            "bias gradient dropped",
-            Wrong::new(op.clone())
-                .after_backward(|b| b.d_params[1].as_mut().unwrap().data.fill(0.0))
-                .boxed(),
-        ));
-        wrong.push(("bias forgotten", {
-            let without = LinearCrossEntropy { bias: false, ..op.clone() };
-            Box::new(BiasForgotten(op.clone(), without))
-        }));
+        wrong.push(("bias gradient dropped", Spoil::drops_d_param(right(), 1)));
+        let without = LinearCrossEntropy { bias: false, ..right() };
+        wrong.push(("bias forgotten", Box::new(BiasForgotten(right(), without))));
     }
     wrong
 }
@@ -104,17 +63,17 @@ impl Op for BiasForgotten {
     fn scratch(&self, threads: usize) -> usize {
         self.0.scratch(threads)
     }
-    fn needs(&self) -> crate::autograd::Needs {
+    fn needs(&self) -> Needs {
         self.0.needs()
     }
     fn is_loss(&self) -> bool {
         true
     }
-    fn forward(&self, mut f: crate::autograd::Forward<'_>) -> crate::error::Result<()> {
+    fn forward(&self, mut f: Forward<'_>) -> Result<()> {
         f.params.truncate(1);
         self.1.forward(f)
     }
-    fn backward(&self, mut b: crate::autograd::Backward<'_>) -> crate::error::Result<()> {
+    fn backward(&self, mut b: Backward<'_>) -> Result<()> {
         b.params.truncate(1);
         self.1.backward(b)
     }

@@ -2,64 +2,49 @@
 
 use super::reference::{self, Dims};
 use super::{Embedding, Positions};
-use crate::autograd::{Op, RunInfo};
+use crate::autograd::{Backward, Forward, Op, RunInfo};
 use crate::ops::harness::{Case, Gradients};
-use crate::ops::wrong::Wrong;
+use crate::ops::spoil::Spoil;
 
 fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box<dyn Op>)> {
-    let op = move || Embedding::new(dims.b, dims.t, dims.c, dims.v, positions, scale);
+    let with =
+        move |positions, scale| Embedding::new(dims.b, dims.t, dims.c, dims.v, positions, scale);
+    let right = || with(positions, scale);
     let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
-        ("scale forgotten", {
-            Box::new(Embedding::new(dims.b, dims.t, dims.c, dims.v, positions, scale * 0.5))
-        }),
-        ("ignores accumulate", Wrong::new(op()).ignores_accumulate().boxed()),
+        ("scale off", Box::new(with(positions, scale * 0.5))),
+        ("ignores accumulate", Spoil::ignores_accumulate(right())),
         (
             "does not clear the gradient",
-            Wrong::new(op())
-                .before_backward(|b| {
-                    let grad = b.d_params[0].as_mut().expect("gradient");
-                    grad.accumulate = true;
-                })
-                .boxed(),
+            Spoil::backward_begins(right(), |b| b.d_params[0].as_mut().unwrap().accumulate = true),
         ),
-        (
-            "NaN output",
-            Wrong::new(op())
-                .after_forward(|f| *f.outputs[0].last_mut().unwrap() = f32::NAN)
-                .boxed(),
-        ),
+        ("NaN output", Spoil::nan_output(right())),
+        ("gradient dropped", Spoil::drops_d_param(right(), 0)),
     ];
     if positions != Positions::None {
-        wrong.push((
-            "past ignored",
-            Wrong::new(op()).before_forward(|f| f.ints[1] = &[0; 8][..f.ints[1].len()]).boxed(),
-        ));
-        let none = Embedding::new(dims.b, dims.t, dims.c, dims.v, Positions::None, scale);
-        if positions == Positions::Sinusoidal {
-            wrong.push(("no positions", Box::new(none)));
-        } else {
-            wrong.push((
-                "positions' gradient dropped",
-                Wrong::new(op())
-                    .after_backward(|b| b.d_params[1].as_mut().unwrap().data.fill(0.0))
-                    .boxed(),
-            ));
+        let past_ignored = |f: &mut Forward<'_>| f.ints[1] = &[0; 8][..f.ints[1].len()];
+        wrong.push(("past ignored", Spoil::forward_begins(right(), past_ignored)));
+    }
+    match positions {
+        Positions::None => {}
+        Positions::Sinusoidal => {
+            wrong.push(("no positions", Box::new(with(Positions::None, scale))))
+        }
+        Positions::Learned { .. } => {
+            wrong.push(("positions' gradient dropped", Spoil::drops_d_param(right(), 1)));
         }
     }
     if dims.b * dims.t > 2 {
+        let keep_last = move |b: &mut Backward<'_>| {
+            let (c, grad) = (dims.c, b.d_params[0].as_mut().unwrap());
+            for (&id, dy) in b.ints[0].iter().zip(b.d_outputs[0].chunks_exact(c)) {
+                for (w, d) in grad.data[id as usize * c..].iter_mut().zip(dy) {
+                    *w = scale * d;
+                }
+            }
+        };
         wrong.push((
             "a repeated id keeps only its last gradient",
-            Wrong::new(op())
-                .after_backward(move |b| {
-                    let (c, grad) = (dims.c, b.d_params[0].as_mut().unwrap());
-                    for (i, &id) in b.ints[0].iter().enumerate() {
-                        let dy = &b.d_outputs[0][i * c..][..c];
-                        for (w, d) in grad.data[id as usize * c..].iter_mut().zip(dy) {
-                            *w = scale * d;
-                        }
-                    }
-                })
-                .boxed(),
+            Spoil::backward_done(right(), keep_last),
         ));
     }
     wrong

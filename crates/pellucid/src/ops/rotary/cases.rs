@@ -4,7 +4,7 @@ use super::reference::{self, Angles};
 use super::{Dims, Rotary, Scaling, Style, Table};
 use crate::autograd::{Op, RunInfo};
 use crate::ops::harness::{Case, Gradients};
-use crate::ops::wrong::Wrong;
+use crate::ops::spoil::Spoil;
 
 const LLAMA3: Scaling =
     Scaling::Llama3 { factor: 8.0, low_frequency: 1.0, high_frequency: 4.0, original: 64 };
@@ -19,23 +19,17 @@ fn wrong(dims: Dims, style: Style, a: Angles) -> Vec<(&'static str, Box<dyn Op>)
         Style::Half => Style::Interleaved,
         Style::Interleaved => Style::Half,
     };
+    let right = || op(dims, style, a);
     let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
         (
             "position off by one",
-            Wrong::new(op(dims, style, a))
-                .before_forward(|f| f.ints[0] = &[1; 8][..f.ints[0].len()])
-                .boxed(),
+            Spoil::forward_begins(right(), |f| f.ints[0] = &[1; 8][..f.ints[0].len()]),
         ),
         (
             "backward does not turn",
-            Wrong::new(op(dims, style, a))
-                .before_backward(|b| b.ints[0] = &[0; 8][..b.ints[0].len()])
-                .boxed(),
+            Spoil::backward_begins(right(), |b| b.ints[0] = &[0; 8][..b.ints[0].len()]),
         ),
-        (
-            "NaN output",
-            Wrong::new(op(dims, style, a)).after_forward(|f| f.outputs[0][0] = f32::NAN).boxed(),
-        ),
+        ("NaN output", Spoil::nan_output(right())),
     ];
     if a.rotary > 2 {
         let base = Angles { theta: a.theta * 1.1, ..a };
