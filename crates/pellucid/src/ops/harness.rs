@@ -167,9 +167,8 @@ pub fn produce(
     if op.is_loss() {
         // A loss's backward pass writes the outputs too; where they disagree, neither is to be believed.
         for (a, b) in forward_outputs.iter_mut().flatten().zip(outputs.iter().flatten()) {
-            if !((*a - b).abs() <= 1e-5 * a.abs().max(1.0)) {
-                *a = f32::NAN;
-            }
+            let agree = (*a - b).abs() <= 1e-5 * a.abs().max(1.0);
+            *a = if agree { *a } else { f32::NAN };
         }
     }
     Produced { outputs: forward_outputs, d_inputs, d_params }

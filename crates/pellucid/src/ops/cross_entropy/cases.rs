@@ -95,8 +95,8 @@ pub fn cases() -> Vec<Case> {
     for (n, c, v, smoothing, z_loss, bias, chunk, every, grad_scale) in shapes {
         let ignore = -7;
         let target = |i: usize| {
-            let ignored =
-                every > 0 && (i % every == 0 || (chunk..2 * chunk).contains(&i) && every == 4);
+            let ignored = every > 0
+                && (i.is_multiple_of(every) || (chunk..2 * chunk).contains(&i) && every == 4);
             if ignored { ignore } else { ((i * i + 3) % v) as i32 }
         };
         let targets: Vec<i32> = (0..n).map(target).collect();

@@ -24,6 +24,7 @@ use crate::autograd::{Backward, Forward, Grad, Needs, Op};
 use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
+use std::ops::Range;
 
 /// The operation. See the module for shapes and the meaning of `smoothing` and `z_loss`.
 #[derive(Clone, Debug)]
@@ -98,10 +99,7 @@ impl LinearCrossEntropy {
     }
 
     /// Chunks of rows in which at least one row counts, and the others.
-    fn chunks<'a>(
-        &'a self,
-        targets: &'a [i32],
-    ) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> + 'a {
+    fn chunks<'a>(&'a self, targets: &'a [i32]) -> impl Iterator<Item = (Range<usize>, bool)> + 'a {
         (0..self.n).step_by(self.chunk.max(1)).map(move |start| {
             let rows = start..(start + self.chunk.max(1)).min(self.n);
             let counts = targets[rows.clone()].iter().any(|&t| t != self.ignore);
@@ -110,7 +108,7 @@ impl LinearCrossEntropy {
     }
 
     /// Logits `(rows, V)` of one chunk.
-    fn logits(&self, sweep: &Sweep<'_>, rows: &std::ops::Range<usize>, z: &mut [f32]) {
+    fn logits(&self, sweep: &Sweep<'_>, rows: &Range<usize>, z: &mut [f32]) {
         let (c, v) = (self.c, self.v);
         let dims = GemmDims { m: rows.len(), n: v, k: c };
         let x = Mat { data: &sweep.x[rows.start * c..rows.end * c], row_stride: c, col_stride: 1 };
@@ -140,7 +138,7 @@ impl LinearCrossEntropy {
     fn losses(
         &self,
         sweep: &Sweep<'_>,
-        rows: &std::ops::Range<usize>,
+        rows: &Range<usize>,
         z: &mut [f32],
         losses: &mut [f32],
         scale: Option<f32>,
@@ -153,6 +151,38 @@ impl LinearCrossEntropy {
             scale,
         };
         loss.rows(sweep.pool, &sweep.targets[rows.clone()], z, &mut losses[rows.clone()]);
+    }
+
+    /// What one chunk's `dz (rows, V)` gives to each gradient that is wanted.
+    fn gradients(
+        &self,
+        sweep: &Sweep<'_>,
+        rows: &Range<usize>,
+        dz: &[f32],
+        dx: &mut Option<Grad<'_>>,
+        dw: &mut Option<Grad<'_>>,
+        db: &mut Option<Grad<'_>>,
+    ) {
+        let (m, c, v) = (rows.len(), self.c, self.v);
+        let at = rows.start * c..rows.end * c;
+        if let Some(Grad { data, accumulate }) = dx {
+            let dz = Mat { data: dz, row_stride: v, col_stride: 1 };
+            let w = Mat { data: sweep.w, row_stride: c, col_stride: 1 };
+            let dims = GemmDims { m, n: c, k: v };
+            let dx = &mut data[at.clone()];
+            gemm(sweep.pool, self.precision, dims, dz, w, dx, c, *accumulate, None);
+        }
+        if let Some(Grad { data, accumulate }) = dw {
+            let dz = Mat { data: dz, row_stride: 1, col_stride: v };
+            let x = Mat { data: &sweep.x[at], row_stride: c, col_stride: 1 };
+            let dims = GemmDims { m: v, n: c, k: m };
+            gemm(sweep.pool, self.precision, dims, dz, x, data, c, *accumulate, None);
+            *accumulate = true;
+        }
+        if let Some(Grad { data, accumulate }) = db {
+            cpu::column_sums(sweep.pool, dz, data, *accumulate);
+            *accumulate = true;
+        }
     }
 }
 
@@ -222,9 +252,8 @@ impl Op for LinearCrossEntropy {
     fn backward(&self, operands: Backward<'_>) -> Result<()> {
         let (targets, c, v) = (operands.ints[0], self.c, self.v);
         let count = self.check(targets)?;
-        let pool = operands.pool;
         let sweep = Sweep {
-            pool,
+            pool: operands.pool,
             x: operands.inputs[0],
             w: operands.params[0],
             bias: operands.params.get(1).copied(),
@@ -246,29 +275,10 @@ impl Op for LinearCrossEntropy {
                 }
                 continue;
             }
-            let m = rows.len();
-            let z = &mut operands.scratch[..m * v];
+            let z = &mut operands.scratch[..rows.len() * v];
             self.logits(&sweep, &rows, z);
             self.losses(&sweep, &rows, z, losses, Some(scale));
-            let dz = Mat { data: z, row_stride: v, col_stride: 1 };
-            if let Some(Grad { data, accumulate }) = &mut dx {
-                let w = Mat { data: sweep.w, row_stride: c, col_stride: 1 };
-                let dx = &mut data[rows.start * c..rows.end * c];
-                let dims = GemmDims { m, n: c, k: v };
-                gemm(pool, self.precision, dims, dz, w, dx, c, *accumulate, None);
-            }
-            if let Some(Grad { data, accumulate }) = &mut dw {
-                let dzt = Mat { data: z, row_stride: 1, col_stride: v };
-                let x = &sweep.x[rows.start * c..rows.end * c];
-                let x = Mat { data: x, row_stride: c, col_stride: 1 };
-                let dims = GemmDims { m: v, n: c, k: m };
-                gemm(pool, self.precision, dims, dzt, x, data, c, *accumulate, None);
-                *accumulate = true;
-            }
-            if let Some(Grad { data, accumulate }) = &mut db {
-                cpu::column_sums(pool, z, data, *accumulate);
-                *accumulate = true;
-            }
+            self.gradients(&sweep, &rows, z, &mut dx, &mut dw, &mut db);
         }
         // Nothing counted: what stands in a fresh gradient is still rubbish.
         for grad in [dw, db].into_iter().flatten().filter(|g| !g.accumulate) {
@@ -280,63 +290,6 @@ impl Op for LinearCrossEntropy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::autograd::RunInfo;
-    use crate::ops::harness::{Values, produce};
-
-    #[test]
-    fn agrees_with_the_reference_and_catches_wrong_kernels() {
-        for case in cases() {
-            case.check().unwrap();
-        }
-    }
-
-    #[test]
-    fn targets_out_of_range_are_refused() {
-        let op = LinearCrossEntropy::new(3, 2, 5);
-        let error = op.check(&[0, -100, 5]).unwrap_err().to_string();
-        assert!(error.starts_with("cross-entropy: target 5 at row 2; targets are 0..5, or -100"));
-        assert!(op.check(&[-1, 0, 0]).is_err());
-        assert_eq!(op.check(&[4, -100, 0]).unwrap(), 2);
-    }
-
-    #[test]
-    fn with_every_row_ignored_loss_and_gradients_are_zero() {
-        let op = LinearCrossEntropy { bias: true, ..LinearCrossEntropy::new(3, 2, 5) };
-        let values = Values {
-            inputs: vec![vec![1.0; 6]],
-            params: vec![vec![0.5; 10], vec![0.1; 5]],
-            ints: vec![vec![-100; 3]],
-        };
-        let run = RunInfo { grad_scale: 1.0, ..Default::default() };
-        let p = produce(&op, &values, &[vec![1.0], vec![0.0; 3]], run, &Pool::new(1), None);
-        let all = [p.outputs, p.d_inputs, p.d_params].concat().concat();
-        assert!(all.iter().all(|&x| x == 0.0), "{all:?}");
-    }
-
-    #[test]
-    fn logits_far_from_zero_and_nan_logits_are_told_apart() {
-        let op = LinearCrossEntropy::new(1, 1, 3);
-        let run = RunInfo { grad_scale: 1.0, ..Default::default() };
-        let loss = |w: [f64; 3], x: f64| {
-            let values =
-                Values { inputs: vec![vec![x]], params: vec![w.to_vec()], ints: vec![vec![1]] };
-            produce(&op, &values, &[vec![1.0], vec![0.0]], run, &Pool::new(1), None).outputs[0][0]
-        };
-        assert!((loss([1.0, 1.0, -1.0], 1e4) - 2f32.ln()).abs() < 1e-5);
-        assert!((loss([1.0, 0.0, -1.0], 1e4) - 1e4).abs() < 1e-2);
-        assert!(loss([f64::NAN, 0.0, 1.0], 1.0).is_nan());
-    }
-
-    #[test]
-    fn chunks_are_whole_multiples_of_32_rows_and_about_32_megabytes() {
-        assert_eq!(chunk_rows(4096, 50257), 160);
-        assert_eq!(chunk_rows(4096, 128_256), 64);
-        assert_eq!(chunk_rows(4096, 256), 1024);
-        assert_eq!(chunk_rows(5, 256), 32);
-        assert_eq!(chunk_rows(4096, 10_000_000), 32);
-    }
-}
+mod tests;
 
 // This room does not know batches, text, or that `w` may be the embedding's table.

@@ -21,7 +21,7 @@ fn position(positions: Positions, wpe: &[f64], p: usize, c: usize, width: usize)
         Positions::Learned { .. } => wpe[p * width + c],
         Positions::Sinusoidal => {
             let angle = p as f64 / 10000f64.powf((c / 2 * 2) as f64 / width as f64);
-            if c % 2 == 0 { angle.sin() } else { angle.cos() }
+            if c.is_multiple_of(2) { angle.sin() } else { angle.cos() }
         }
     }
 }

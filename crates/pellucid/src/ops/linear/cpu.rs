@@ -109,62 +109,58 @@ pub(super) fn recompute(
     });
 }
 
-/// `du (N, O)`: `dy` itself, or `dy·act'(pre)` in the place of `pre`. With `partial (blocks, O)` not empty, the
-/// column sums of each block of rows.
-pub(super) fn inner_gradient<'a>(
-    pool: &Pool,
-    dims: Dims,
-    dy: &'a [f32],
-    pre: Option<&'a mut [f32]>,
-    partial: &mut [f32],
-) -> &'a [f32] {
-    let Dims { n, o, activation } = dims;
-    let want_sums = !partial.is_empty();
-    let Some((activation, pre)) = activation.zip(pre) else {
-        if want_sums {
-            assert!(partial.len() >= dims.blocks() * o, "lengths are checked by the tape");
-            let partial = Ptr(partial.as_mut_ptr());
-            pool.split(dims.blocks(), 1, &|blocks| {
-                for block in blocks {
-                    let rows = block * BLOCK..((block + 1) * BLOCK).min(n);
-                    // SAFETY: this block's sums are this thread's; inside `partial` by the assertion.
-                    let sums = unsafe { partial.slice(block * o, o) };
-                    sums.fill(0.0);
-                    for row in rows {
-                        add(sums, &dy[row * o..][..o]);
-                    }
-                }
-            });
-        }
-        return dy;
-    };
-    assert!(pre.len() >= n * o && (!want_sums || partial.len() >= dims.blocks() * o));
-    let (du, sums) = (Ptr(pre.as_mut_ptr()), Ptr(partial.as_mut_ptr()));
+/// `partial (blocks, O)`: sums of the columns of `dy (N, O)` over each block of rows.
+pub(super) fn block_sums(pool: &Pool, dims: Dims, dy: &[f32], partial: &mut [f32]) {
+    let Dims { n, o, .. } = dims;
+    assert!(partial.len() >= dims.blocks() * o, "lengths are checked by the tape");
+    let partial = Ptr(partial.as_mut_ptr());
     pool.split(dims.blocks(), 1, &|blocks| {
-        let mut copy = [0.0; COLUMNS];
         for block in blocks {
-            let rows = block * BLOCK..((block + 1) * BLOCK).min(n);
-            for start in (0..o).step_by(COLUMNS) {
-                let len = COLUMNS.min(o - start);
-                let copy = &mut copy[..len];
-                // SAFETY: this block's sums are this thread's; inside `partial` by the assertion.
-                let sums =
-                    if want_sums { unsafe { sums.slice(block * o + start, len) } } else { &mut [] };
-                sums.fill(0.0);
-                for row in rows.clone() {
-                    let at = row * o + start;
-                    // SAFETY: this block's rows are this thread's; inside `pre` by the assertion.
-                    let du = unsafe { du.slice(at, len) };
-                    copy.copy_from_slice(du);
-                    apply_derivative(activation, copy, &dy[at..at + len], du, false);
-                    if want_sums {
-                        add(sums, du);
-                    }
-                }
+            // SAFETY: this block's sums are this thread's; inside `partial` by the assertion.
+            let sums = unsafe { partial.slice(block * o, o) };
+            sums.fill(0.0);
+            for row in block * BLOCK..((block + 1) * BLOCK).min(n) {
+                add(sums, &dy[row * o..][..o]);
             }
         }
     });
-    pre
+}
+
+/// `du = dy·act'(pre)` in the place of `pre (N, O)`, and its [`block_sums`] unless `partial` is empty.
+pub(super) fn inner_gradient(
+    pool: &Pool,
+    dims: Dims,
+    activation: Activation,
+    dy: &[f32],
+    pre: &mut [f32],
+    partial: &mut [f32],
+) {
+    let Dims { n, o, .. } = dims;
+    let want_sums = !partial.is_empty();
+    assert!(pre.len() >= n * o && (!want_sums || partial.len() >= dims.blocks() * o));
+    let (pre, partial) = (Ptr(pre.as_mut_ptr()), Ptr(partial.as_mut_ptr()));
+    let block = |block: usize, start: usize| {
+        let (mut sums, mut copy) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+        let len = COLUMNS.min(o - start);
+        let (sums, copy) = (&mut sums[..len], &mut copy[..len]);
+        for row in block * BLOCK..((block + 1) * BLOCK).min(n) {
+            let at = row * o + start;
+            // SAFETY: this block's rows are this thread's; inside `pre` by the assertion.
+            let du = unsafe { pre.slice(at, len) };
+            copy.copy_from_slice(du);
+            apply_derivative(activation, copy, &dy[at..at + len], du, false);
+            add(sums, du);
+        }
+        if want_sums {
+            // SAFETY: this block's sums are this thread's; inside `partial` by the assertion.
+            unsafe { partial.slice(block * o + start, len) }.copy_from_slice(sums);
+        }
+    };
+    pool.split(dims.blocks(), 1, &|blocks| {
+        for b in blocks {
+            (0..o).step_by(COLUMNS).for_each(|start| block(b, start));
+        }
+    });
 }
 
 /// `sums (O) = Σ partial (blocks, O)` in the order of the blocks, or `+=`.

@@ -143,8 +143,13 @@ impl Op for Linear {
         let (dw, db) = (d_params.next().flatten(), d_params.next().flatten());
 
         let partial = if db.is_some() { &mut *operands.scratch } else { &mut [] };
-        let pre = operands.saved.into_iter().next();
-        let du = cpu::inner_gradient(pool, self.dims(), dy, pre, partial);
+        let mut du = dy;
+        if let Some((activation, pre)) = self.activation.zip(operands.saved.into_iter().next()) {
+            cpu::inner_gradient(pool, self.dims(), activation, dy, pre, partial);
+            du = pre;
+        } else if !partial.is_empty() {
+            cpu::block_sums(pool, self.dims(), dy, partial);
+        }
         if let Some(db) = db {
             cpu::add_blocks(pool, partial, db.data, db.accumulate);
         }

@@ -35,12 +35,12 @@ fn frequency(angles: Angles, i: usize) -> f64 {
 
 fn turn(dims: Dims, style: Style, angles: Angles, past: &[i32], x: &[f64], sign: f64) -> Vec<f64> {
     let mut y = x.to_vec();
-    for b in 0..dims.b {
+    for (b, &past) in past.iter().enumerate() {
         for t in 0..dims.t {
             for head in 0..dims.heads {
                 let start = (b * dims.t + t) * dims.row + dims.first + head * dims.width;
                 for i in 0..angles.rotary / 2 {
-                    let phi = (past[b] as usize + t) as f64 * frequency(angles, i) * sign;
+                    let phi = (past as usize + t) as f64 * frequency(angles, i) * sign;
                     let (i0, i1) = match style {
                         Style::Half => (start + i, start + i + angles.rotary / 2),
                         Style::Interleaved => (start + 2 * i, start + 2 * i + 1),

@@ -78,7 +78,9 @@ impl Table {
     /// `rotary` columns of each head are turned (even), with base `theta`, at positions `0..max`.
     /// Costs `4·R` bytes for each position that is used. Errors (`Config`) on values without meaning.
     pub fn new(rotary: usize, theta: f64, scaling: Scaling, max: usize) -> Result<Arc<Self>> {
-        if rotary % 2 != 0 || !(theta > 0.0 && theta.is_finite()) || !scaling.is_valid() {
+        let base_is_valid = theta > 0.0 && theta.is_finite();
+        let valid = rotary.is_multiple_of(2) && base_is_valid && scaling.is_valid();
+        if !valid {
             return Err(Error::new(
                 Kind::Config,
                 "rotary",
