@@ -56,6 +56,21 @@ impl Session {
         Self { plan, arena, ints, states, timings: None }
     }
 
+    /// Works in `lender`'s memory during `work` where that is large enough, else in its own.
+    pub fn in_memory_of<T>(&mut self, lender: &mut Self, work: impl FnOnce(&mut Self) -> T) -> T {
+        if lender.arena.len() < self.plan.arena {
+            if self.arena.len() < self.plan.arena {
+                self.arena = Buffer::zeros(self.plan.arena);
+            }
+            return work(self);
+        }
+        self.arena = Buffer::zeros(0);
+        std::mem::swap(&mut self.arena, &mut lender.arena);
+        let result = work(self);
+        std::mem::swap(&mut self.arena, &mut lender.arena);
+        result
+    }
+
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {

@@ -76,12 +76,12 @@ impl<'c> Builder<'c> {
             .map(|spec| (spec.name.clone(), tape.param(&spec.name, spec.range(), true)))
             .collect();
         let rotary = match config.positions {
-            Positions::Rotary => Some(Arc::new(rotary::Table::new(
+            Positions::Rotary => Some(rotary::Table::new(
                 config.head_width,
                 config.rotary_base,
                 rotary::Scaling::None,
                 config.context,
-            )?)),
+            )?),
             _ => None,
         };
         Ok(Self {

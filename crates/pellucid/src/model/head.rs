@@ -2,6 +2,7 @@
 
 use super::builder::Builder;
 use super::site::Site;
+use super::train_graph::IGNORE;
 use crate::autograd::{Ints, Operands, Param, Value};
 use crate::error::Result;
 use crate::ops::cross_entropy::LinearCrossEntropy;
@@ -15,7 +16,7 @@ fn weight(m: &Builder<'_>) -> Result<Param> {
 /// Logits of `n` vectors: (n, C) to (n, V).
 fn project(m: &mut Builder<'_>, n: usize, x: Value) -> Result<Value> {
     m.tape.label("head");
-    let op = Linear::new(n, m.config.width, m.config.vocab, false, None, false, m.precision)?;
+    let op = Linear { precision: m.precision, ..Linear::new(n, m.config.width, m.config.vocab) };
     let params = [weight(m)?];
     m.push(op, &[x], &[], &params)
 }
@@ -38,7 +39,9 @@ pub(super) fn last_logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
 /// Mean cross-entropy against `targets` (B, T), and each position's own. Logits are never kept.
 pub(super) fn loss(m: &mut Builder<'_>, x: Value, targets: Ints) -> Result<Operands<Value>> {
     m.tape.label("head");
-    let op = LinearCrossEntropy::new(m.n(), m.config.width, m.config.vocab)?.precision(m.precision);
+    let op = LinearCrossEntropy {
+ precision: m.precision, ignore: IGNORE, ..LinearCrossEntropy::new(m.n(), m.config.width, m.config.vocab)
+};
     let params = [weight(m)?];
     m.tape.push(op, &[x], &[targets], &params)
 }

@@ -34,7 +34,9 @@ pub(super) fn write(
     } else {
         let params = m.weight_and_bias(projection)?;
         let bias = params.len() == 2;
-        let op = Linear::new(m.n(), columns, m.config.width, bias, None, true, m.precision)?;
+        let op = Linear {
+ bias, residual: true, precision: m.precision, ..Linear::new(m.n(), columns, m.config.width)
+};
         m.push(op, &[x, stream], &[], &params)?
     };
     match m.config.norm_placement {
@@ -53,7 +55,9 @@ pub(super) fn linear(
 ) -> Result<Value> {
     m.tape.label(name);
     let params = m.weight_and_bias(name)?;
-    let op = Linear::new(m.n(), columns, out, params.len() == 2, activation, false, m.precision)?;
+    let op = Linear {
+ bias: params.len() == 2, activation, precision: m.precision, ..Linear::new(m.n(), columns, out)
+};
     m.push(op, &[x], &[], &params)
 }
 

@@ -78,7 +78,7 @@ pub struct TrainGraph {
     options: TrainOptions,
     threads: usize,
     train: Graph,
-    /// Built when first needed: its memory is its own.
+    /// Built when first needed; works in the memory of `train`.
     evaluate: Option<Graph>,
 }
 
@@ -146,8 +146,10 @@ impl TrainGraph {
         }
         let graph = self.evaluate.as_mut().expect("just built");
         graph.fill(ids, targets)?;
-        graph.session.run(pool, weights.data(), None, RunInfo::default())?;
-        let loss = graph.session.value(graph.loss)?[0];
-        Ok((loss, graph.session.value(graph.each)?.to_vec()))
+        let (loss, each) = (graph.loss, graph.each);
+        graph.session.in_memory_of(&mut self.train.session, |session| {
+            session.run(pool, weights.data(), None, RunInfo::default())?;
+            Ok((session.value(loss)?[0], session.value(each)?.to_vec()))
+        })
     }
 }

@@ -3,6 +3,27 @@
 //! `mod.rs` equation, shapes, what is saved; wired to the tape · `reference.rs` the definition in f64 loops ·
 //! `cpu.rs` the fast version · `cases.rs` shapes, seeds and deliberately wrong kernels.
 
+/// GELU, ReLU, SiLU and their gated forms.
+pub mod activation;
+/// One step of the optimiser over flat slices.
+pub mod adamw;
+/// The last projection and the loss, without keeping logits.
+pub mod cross_entropy;
+/// Token ids to vectors, and where they stand.
+pub mod embedding;
+/// A matrix product with everything that follows it in cache.
+pub mod linear;
+/// Rotary positions.
+pub mod rotary;
+/// Run-time dispatch among instruction sets, and elementary functions that vectorise.
+pub mod simd;
+
+/// What PyTorch says.
+#[cfg(test)]
+mod golden;
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;
+/// Right operations with one thing spoiled (tests, mutants and benches only).
+#[cfg(any(test, feature = "cases"))]
+pub mod spoil;

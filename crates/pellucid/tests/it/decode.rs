@@ -34,7 +34,8 @@ fn token_by_token_equals_all_at_once() {
         decoder.reset();
         let mut at = 0;
         for piece in [13, 1, 4, 2] {
-            let logits = decoder.extend(&pool, &weights, &row[at..at + piece], piece, &[piece]).unwrap();
+            let logits =
+                decoder.extend(&pool, &weights, &row[at..at + piece], piece, &[piece]).unwrap();
             at += piece;
             let far = distance(logits, &expected[(at - 1) * config.vocab..][..config.vocab]);
             assert!(far <= 2e-5, "{name} after {at}: {far}");
@@ -69,7 +70,11 @@ fn rows_of_different_lengths_do_not_disturb_each_other() {
         check(decoder.extend(&pool, &weights, &next, 1, &[1; 3]).unwrap(), 1, [true; 3]);
         // Row 1 rests while the others go on.
         let next: Vec<i32> = rows.iter().zip(lengths).map(|(r, n)| r[n + 1]).collect();
-        check(decoder.extend(&pool, &weights, &next, 1, &[1, 0, 1]).unwrap(), 2, [true, false, true]);
+        check(
+            decoder.extend(&pool, &weights, &next, 1, &[1, 0, 1]).unwrap(),
+            2,
+            [true, false, true],
+        );
         assert_eq!(decoder.past(), [5, 18, 11]);
     }
 }

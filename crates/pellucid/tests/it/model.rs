@@ -38,7 +38,12 @@ fn stirred(config: &Config) -> Weights {
     weights
 }
 
-fn step(config: &Config, weights: &Weights, recompute: Recompute, threads: usize) -> (f32, Vec<f32>) {
+fn step(
+    config: &Config,
+    weights: &Weights,
+    recompute: Recompute,
+    threads: usize,
+) -> (f32, Vec<f32>) {
     let (ids, targets) = batch(config);
     let mut graph = TrainGraph::new(config, options(recompute), threads).unwrap();
     let mut grads = vec![f32::NAN; weights.data().len()];
@@ -73,7 +78,8 @@ fn every_parameter_of_every_architecture_has_the_right_gradient() {
                 f64::from(graph.evaluate(&pool, &moved, &ids, &targets).unwrap().0)
             };
             let h = 2e-2;
-            let slope = (8.0 * (probe(h) - probe(-h)) - (probe(2.0 * h) - probe(-2.0 * h))) / (12.0 * h);
+            let slope =
+                (8.0 * (probe(h) - probe(-h)) - (probe(2.0 * h) - probe(-2.0 * h))) / (12.0 * h);
             let error = (slope - norm).abs() / norm.max(1e-2);
             assert!(error <= 2e-2, "{name} {}: slope {slope}, gradient {norm}", spec.name);
         }

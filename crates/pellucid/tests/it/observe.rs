@@ -17,7 +17,11 @@ fn observed_and_unobserved_runs_agree_bit_for_bit() {
         seen.run(&pool, &weights, &row).unwrap();
         let mut unseen = Observer::new(&config, 2, 9, &[Site::Logits], 2).unwrap();
         unseen.run(&pool, &weights, &row).unwrap();
-        assert_eq!(seen.value(Site::Logits).unwrap(), unseen.value(Site::Logits).unwrap(), "{name}");
+        assert_eq!(
+            seen.value(Site::Logits).unwrap(),
+            unseen.value(Site::Logits).unwrap(),
+            "{name}"
+        );
         for site in all {
             let n = 2 * 9;
             let width = match site {
