@@ -91,8 +91,9 @@ fn tokenizer(
         "bpe" | "characters" => {}
         path if Path::new(path).is_dir() => return Tokenizer::from_folder(Path::new(path)),
         path => {
-            return Tokenizer::from_file(Path::new(path))
-                .map_err(|e| e.hint("data.tokenizer: characters, bytes, bpe, or a tokenizer.json"));
+            return Tokenizer::from_file(Path::new(path)).map_err(|e| {
+                e.hint("data.tokenizer: characters, bytes, bpe, or a tokenizer.json")
+            });
         }
     }
     let all = [corpus.fingerprint(), apart.map_or(0, Corpus::fingerprint)];

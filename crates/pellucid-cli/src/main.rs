@@ -3,9 +3,11 @@
 mod args;
 mod assemble;
 mod cmd;
+mod examine;
 mod measure;
 mod model;
 mod out;
+mod plan;
 mod progress;
 mod signal;
 mod view;

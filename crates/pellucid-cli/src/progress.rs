@@ -20,8 +20,6 @@ pub(crate) struct Progress {
     speed: f64,
     seconds: f64,
     last_line: Instant,
-    /// Stops the run when this is passed.
-    deadline: Option<Instant>,
 }
 
 impl Progress {
@@ -35,13 +33,8 @@ impl Progress {
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         let (validation, last_line) = (None, Instant::now());
-        let (steps, speed, seconds, deadline) = (0, 0.0, 0.0, None);
-        Self { bar, quiet, flops, peak, steps, validation, speed, seconds, last_line, deadline }
-    }
-
-    pub(crate) fn until(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
-        self
+        let (steps, speed, seconds) = (0, 0.0, 0.0);
+        Self { bar, quiet, flops, peak, steps, validation, speed, seconds, last_line }
     }
 
     fn say(&self, text: &str) {
@@ -100,7 +93,6 @@ impl Observer for Progress {
             Event::Finished(_) => self.bar.finish_and_clear(),
             _ => {}
         }
-        let late = self.deadline.is_some_and(|d| Instant::now() >= d);
-        if late || signal::stopped() { Control::Stop } else { Control::Continue }
+        if signal::stopped() { Control::Stop } else { Control::Continue }
     }
 }

@@ -3,6 +3,7 @@
 use crate::assemble::{Graph, precision};
 use crate::measure::{self, Times};
 use crate::out;
+use crate::plan;
 use clap::{Args, Subcommand, ValueEnum};
 use pellucid::autograd::{RunInfo, Timing};
 use pellucid::backend::cpu::gemm::{GemmDims, Precision};
@@ -108,7 +109,8 @@ impl Recipe {
 
 fn tiny() -> Config {
     let (width, heads) = (128, 4);
-    let sizes = Config { layers: 4, width, heads, kv_heads: heads, head_width: 32, ..Config::nano() };
+    let sizes =
+        Config { layers: 4, width, heads, kv_heads: heads, head_width: 32, ..Config::nano() };
     Config { hidden: 4 * width, context: 64, activation: ActivationKind::Gelu, ..sizes }
 }
 
@@ -154,7 +156,7 @@ impl Step {
     }
 
     fn run(&self, profile: bool) -> Result<()> {
-        let pool = Pool::new(self.threads);
+        let pool = plan::pool(self.threads);
         let m = self.measure(&pool, profile)?;
         let t = &m.times;
         if self.json {
@@ -173,8 +175,14 @@ impl Step {
             let peak = measure::peak(&pool, precision(self.precision.into()));
             out::line(format!(
                 "{:?} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak",
-                self.recipe, self.precision, t.median(), t.len(), t.min(), t.max(),
-                out::short(m.tokens / t.median()), out::short(m.flops / t.median()),
+                self.recipe,
+                self.precision,
+                t.median(),
+                t.len(),
+                t.min(),
+                t.max(),
+                out::short(m.tokens / t.median()),
+                out::short(m.flops / t.median()),
                 100.0 * m.flops / t.median() / peak
             ))?;
         }
@@ -192,9 +200,13 @@ fn table(timings: &[Timing]) -> Result<()> {
     let total: f64 = sums.values().map(|s| s.0).sum();
     let mut rows: Vec<_> = sums.into_iter().collect();
     rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    out::line(format!("{:<24} {:<10} {:>5} {:>10} {:>6} {:>14}", "operation", "", "calls", "ms", "", "FLOP/s"))?;
+    out::line(format!(
+        "{:<24} {:<10} {:>5} {:>10} {:>6} {:>14}",
+        "operation", "", "calls", "ms", "", "FLOP/s"
+    ))?;
     for ((op, action), (seconds, flops, calls)) in rows {
-        let rate = if flops > 0 { out::short(flops as f64 / seconds.max(1e-12)) } else { "".into() };
+        let rate =
+            if flops > 0 { out::short(flops as f64 / seconds.max(1e-12)) } else { "".into() };
         let (ms, share) = (1e3 * seconds, 100.0 * seconds / total);
         out::line(format!("{op:<24} {action:<10} {calls:>5} {ms:>10.3} {share:>5.1}% {rate:>14}"))?;
     }
@@ -202,10 +214,18 @@ fn table(timings: &[Timing]) -> Result<()> {
 }
 
 fn gemm(kind: Kind, threads: usize, json: bool) -> Result<()> {
-    let pool = Pool::new(threads);
+    let pool = plan::pool(threads);
     let precision: Precision = precision(kind.into());
-    let shapes = [(64, 64, 64), (256, 256, 256), (1024, 1024, 1024), (2048, 2048, 2048),
-        (16384, 1152, 384), (16384, 384, 1536), (1, 768, 768), (1, 50257, 768)];
+    let shapes = [
+        (64, 64, 64),
+        (256, 256, 256),
+        (1024, 1024, 1024),
+        (2048, 2048, 2048),
+        (16384, 1152, 384),
+        (16384, 384, 1536),
+        (1, 768, 768),
+        (1, 50257, 768),
+    ];
     let peak = measure::peak(&pool, precision);
     for (m, n, k) in shapes {
         let (t, flops) = measure::product(&pool, precision, GemmDims { m, n, k }, (5, 0.2));
@@ -218,7 +238,8 @@ fn gemm(kind: Kind, threads: usize, json: bool) -> Result<()> {
         let (us, low, high) = (1e6 * t.median(), 1e6 * t.min(), 1e6 * t.max());
         out::line(format!(
             "m={m:<6} n={n:<6} k={k:<5} {us:>10.1} µs ({low:.1} to {high:.1})  {:>8}FLOP/s  {:>3.0}% of the best",
-            out::short(rate), 100.0 * rate / peak
+            out::short(rate),
+            100.0 * rate / peak
         ))?;
     }
     Ok(())

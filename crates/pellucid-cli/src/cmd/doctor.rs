@@ -2,6 +2,7 @@
 
 use crate::measure;
 use crate::out;
+use crate::plan;
 use clap::Args;
 use pellucid::backend::cpu::features::Features;
 use pellucid::backend::cpu::gemm::Precision;
@@ -21,7 +22,7 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(crate) fn run(self) -> Result<()> {
         let f = Features::get();
-        let pool = Pool::new(0);
+        let pool = plan::pool(0);
         let memory = budget::available_memory();
         let (single, f32s, bf16s) = (
             measure::peak(&Pool::new(1), Precision::F32),
@@ -41,16 +42,25 @@ impl Doctor {
         let mark = |has: bool| if has { "✓" } else { "✗" };
         out::line(format!(
             "pellucid  {}\ncores     {} (threads used: {})\nhas       {} AVX2  {} AVX-512  {} AVX-512 bf16  {} AMX{}  {} NEON\nuses      {}: {}",
-            env!("CARGO_PKG_VERSION"), f.cores, pool.threads(), mark(f.avx2), mark(f.avx512),
-            mark(f.avx512_bf16), mark(f.amx),
+            env!("CARGO_PKG_VERSION"),
+            f.cores,
+            pool.threads(),
+            mark(f.avx2),
+            mark(f.avx512),
+            mark(f.avx512_bf16),
+            mark(f.amx),
             if f.amx && !f.amx_permitted { " (refused by the system)" } else { "" },
-            mark(f.neon), f.used.name(), f.reason
+            mark(f.neon),
+            f.used.name(),
+            f.reason
         ))?;
         out::line(format!("memory    {} left", memory.map_or("unknown".into(), out::bytes)))?;
         let rate = |x: f64| format!("{}FLOP/s", out::short(x));
         out::line(format!(
             "measured  matrix products: f32 {} ({} on one thread), bf16 {}",
-            rate(f32s), rate(single), rate(bf16s)
+            rate(f32s),
+            rate(single),
+            rate(bf16s)
         ))?;
         Settings::get().check()
     }

@@ -2,6 +2,7 @@
 
 use crate::model::Model;
 use crate::out;
+use crate::plan;
 use clap::Args;
 use pellucid::autograd::Recompute;
 use pellucid::backend::cpu::gemm::Precision;
@@ -74,7 +75,7 @@ impl Eval {
 
     /// Mean loss and how many targets counted.
     fn measure(&self, model: &Model, windows: &Evaluation, time: usize) -> Result<(f64, u64)> {
-        let pool = Pool::new(self.threads);
+        let pool = plan::pool(self.threads);
         let options = TrainOptions {
             batch: self.batch,
             time,

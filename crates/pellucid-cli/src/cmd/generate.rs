@@ -4,6 +4,7 @@ use crate::args::SamplingArgs;
 use crate::cmd::tokenize::{parse_ids, text_of};
 use crate::model::Model;
 use crate::out;
+use crate::plan;
 use clap::Args;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
@@ -58,7 +59,7 @@ pub(crate) struct Generate {
 impl Generate {
     pub(crate) fn run(self) -> Result<()> {
         let model = Model::load(&self.model)?;
-        let pool = Pool::new(self.threads);
+        let pool = plan::pool(self.threads);
         let (texts, prompts) = self.prompts(&model)?;
         let options = GenerateOptions {
             max_new: self.max_new.or(model.generation.max_new_tokens).unwrap_or(128),

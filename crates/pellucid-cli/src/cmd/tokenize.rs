@@ -134,13 +134,7 @@ pub(super) fn parse_ids(text: &str) -> Result<Vec<u32>> {
         .collect()
 }
 
-fn encode(
-    tokenizer: &Tokenizer,
-    text: &str,
-    ids: &[u32],
-    pieces: bool,
-    json: bool,
-) -> Result<()> {
+fn encode(tokenizer: &Tokenizer, text: &str, ids: &[u32], pieces: bool, json: bool) -> Result<()> {
     let labels = || ids.iter().map(|&id| tokenizer.label(id));
     if json {
         let labels: Vec<String> = labels().collect();

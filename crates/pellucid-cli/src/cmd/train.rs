@@ -3,10 +3,10 @@
 use crate::assemble::{Graph, assemble, precision};
 use crate::measure;
 use crate::out;
+use crate::plan;
 use crate::progress::Progress;
 use crate::signal;
 use clap::Args;
-use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::{Error, Kind, Result};
 use pellucid::model::weights::Weights;
 use pellucid::train::pretrain::{Job, Outcome, Reason, pretrain};
@@ -16,9 +16,11 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Every key of the TOML file is a flag too: --train.steps 100 --optimizer.lr 3e-4\n\
+#[command(
+    after_help = "Every key of the TOML file is a flag too: --train.steps 100 --optimizer.lr 3e-4\n\
     --model.positions rotary; `pellucid train --print-config` lists them all with their meaning.\n\
-    A run whose folder has a checkpoint is continued. Ctrl-C saves and stops; a second one aborts.")]
+    A run whose folder has a checkpoint is continued. Ctrl-C saves and stops; a second one aborts."
+)]
 pub(crate) struct Train {
     /// Settings; flags win over them
     run: Option<PathBuf>,
@@ -80,7 +82,7 @@ impl Train {
         }
         signal::listen("saving … (Ctrl-C again aborts without saving)")?;
         let watched = Watched { quiet: self.json, dry: self.dry_run };
-        let Some(outcome) = train(&run, &watched, |p| p)? else { return Ok(()) };
+        let Some(outcome) = train(&run, &watched)? else { return Ok(()) };
         if self.json {
             return out::json(&summary(&outcome));
         }
@@ -131,21 +133,16 @@ pub(crate) struct Watched {
 }
 
 /// Trains as the settings say; `None` where it was only planned.
-pub(crate) fn train(
-    run: &RunConfig,
-    watched: &Watched,
-    with: impl FnOnce(Progress) -> Progress,
-) -> Result<Option<Outcome>> {
+pub(crate) fn train(run: &RunConfig, watched: &Watched) -> Result<Option<Outcome>> {
     let assembled = assemble(run)?;
-    let pool = Pool::new(run.train.threads);
+    let pool = plan::pool(run.train.threads);
     let mut graph = Graph::new(run, &assembled.config, pool.threads())?;
     let mut weights = Weights::init(&assembled.config, run.train.seed);
     let flops = (graph.0.flops_per_step() * run.train.accumulation as u64) as f64;
     if watched.dry {
         let positions = run.train.batch * run.time(&assembled.config);
         let planned = graph.0.activation_bytes();
-        let budget =
-            pellucid::train::budget::Budget::new(weights.data().len(), positions, planned);
+        let budget = pellucid::train::budget::Budget::new(weights.data().len(), positions, planned);
         out::line(format!("{} parameters", out::count(weights.count() as u64)))?;
         out::line(format!("memory: {budget}"))?;
         return out::line(format!("{} FLOPs per update", out::short(flops))).map(|()| None);
@@ -155,7 +152,8 @@ pub(crate) fn train(
         let (train, held) = (out::short(train as f64), out::short(held as f64));
         out::complain(&format!("{train} tokens to train on, {held} held out"));
     }
-    let peak = if watched.quiet { 0.0 } else { measure::peak(&pool, precision(run.train.precision)) };
+    let peak =
+        if watched.quiet { 0.0 } else { measure::peak(&pool, precision(run.train.precision)) };
     let job = Job {
         run,
         config: &assembled.config,
@@ -165,7 +163,7 @@ pub(crate) fn train(
         store: &assembled.files,
         pool: &pool,
     };
-    let mut progress = with(Progress::new(flops, peak, watched.quiet));
+    let mut progress = Progress::new(flops, peak, watched.quiet);
     pretrain(job, &mut progress).map(Some)
 }
 
@@ -204,9 +202,9 @@ pub(crate) fn curve(folder: &Path) -> Result<()> {
 
 fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
     curve(Path::new(&run.checkpoint.folder))?;
-    let best = outcome.best.map_or(String::new(), |(loss, step)| {
-        format!(", validation {loss:.4} at step {step}")
-    });
+    let best = outcome
+        .best
+        .map_or(String::new(), |(loss, step)| format!(", validation {loss:.4} at step {step}"));
     let loss = outcome.loss.map_or(String::new(), |l| format!(", loss {l:.4}"));
     out::line(format!(
         "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid generate {} \"…\"",

@@ -23,8 +23,9 @@ pub struct Depth {
 pub fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Result<Vec<f32>> {
     if stream.len() != config.width {
         let message = format!("a stream of {}, but C = {}", stream.len(), config.width);
-        return Err(Error::new(Kind::Shape, "logit_lens", message)
-            .hint("pass the vector of one position"));
+        return Err(
+            Error::new(Kind::Shape, "logit_lens", message).hint("pass the vector of one position")
+        );
     }
     let mut x: Vec<f64> = stream.iter().map(|&v| f64::from(v)).collect();
     let n = x.len() as f64;
