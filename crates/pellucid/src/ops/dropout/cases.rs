@@ -21,9 +21,8 @@ fn wrong(right: Dropout) -> Vec<(&'static str, Box<dyn Op>)> {
         ("another mask in the backward pass", Spoil::backward_begins(right, |o| o.run.step += 1)),
         ("no mask in the backward pass", Spoil::backward_begins(right, |o| o.run.training = false)),
         (
-            "mask off by one",
+            "output off by one place",
             Spoil::forward_done(right, move |o| {
-                // Undo nothing, shift what was zeroed by one place.
                 let y = &mut *o.outputs[0];
                 y.rotate_right(1);
             }),
