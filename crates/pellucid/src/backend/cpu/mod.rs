@@ -4,6 +4,8 @@ use super::settings::Settings;
 
 /// What the processor has, what is used, and why.
 pub mod features;
+/// The matrix product.
+pub mod gemm;
 /// Persistent threads with a static partition.
 pub mod pool;
 
