@@ -6,7 +6,7 @@ use super::residual;
 use super::site::Site;
 use crate::autograd::Value;
 use crate::error::Result;
-use crate::ops::attention::{AttentionDims, CachedAttention, Mask, SelfAttention};
+use crate::ops::attention::{AttentionDims, CachedAttention, Mask, Rule, SelfAttention};
 use crate::ops::rotary::{self, Rotary};
 
 /// What position `t` reads from the positions it may see, added to the stream (B, T, C).
@@ -21,18 +21,18 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
     m.tape.label(name.clone());
     let mask = Mask { window: config.window, ..Mask::CAUSAL };
     let alibi = config.positions == Positions::Alibi;
+    let mut rule = Rule { alibi, ..Rule::new(mask, d) };
     let heads = match m.purpose {
         Purpose::Train | Purpose::Observe => {
-            let dims = AttentionDims { b: m.b, t: m.t, s: m.t, h, kv, d };
-            let mut op = SelfAttention::new(dims, mask)?.alibi(alibi).precision(m.precision);
             if m.drops() {
-                op = op.dropout(config.dropout, m.stream())?;
+                (rule.dropout, rule.stream) = (config.dropout, m.stream());
             }
-            m.push(op, &[qkv], &[], &[])?
+            let dims = AttentionDims { b: m.b, t: m.t, s: m.t, h, kv, d };
+            m.push(SelfAttention::new(dims, rule)?, &[qkv], &[], &[])?
         }
         Purpose::Extend { capacity } => {
             let dims = AttentionDims { b: m.b, t: m.t, s: capacity, h, kv, d };
-            let op = CachedAttention::new(dims, mask)?.alibi(alibi);
+            let op = CachedAttention::new(dims, rule)?;
             let cache = m.b * kv * capacity * d;
             let states = [m.tape.state(cache), m.tape.state(cache)];
             m.tape.push_inference(op, &[qkv], &[m.inputs.past, m.inputs.new], &[], &states)?[0]

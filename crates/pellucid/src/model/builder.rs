@@ -46,7 +46,7 @@ pub(super) struct Builder<'c> {
     pub(super) inputs: Inputs,
     pub(super) rotary: Option<Arc<rotary::Table>>,
     params: BTreeMap<String, Param>,
-    streams: u64,
+    streams: u32,
     observed: Vec<Site>,
     /// Observed sites and where they are.
     pub(super) sites: Vec<(Site, Value)>,
@@ -123,7 +123,7 @@ impl<'c> Builder<'c> {
     }
 
     /// A random stream of its own for each dropout.
-    pub(super) fn stream(&mut self) -> u64 {
+    pub(super) fn stream(&mut self) -> u32 {
         self.streams += 1;
         self.streams
     }

@@ -29,7 +29,7 @@ pub(super) fn write(
     let sum = if m.drops() {
         let y = linear(m, projection, (x, columns), m.config.width, None)?;
         let y = dropout(m, y)?;
-        let op = Residual::new(m.n(), m.config.width)?;
+        let op = Residual::new(m.n() * m.config.width)?;
         m.push(op, &[stream, y], &[], &[])?
     } else {
         let params = m.weight_and_bias(projection)?;

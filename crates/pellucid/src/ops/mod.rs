@@ -9,10 +9,18 @@ pub mod activation;
 pub mod adamw;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
+/// Zeroing at random while training.
+pub mod dropout;
 /// Token ids to vectors, and where they stand.
 pub mod embedding;
+/// Each row's last real position.
+pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
+/// LayerNorm and RMSNorm.
+pub mod norm;
+/// The residual stream: adding what a layer writes.
+pub mod residual;
 /// Rotary positions.
 pub mod rotary;
 /// Run-time dispatch among instruction sets, and elementary functions that vectorise.

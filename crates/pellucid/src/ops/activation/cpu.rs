@@ -3,6 +3,7 @@
 //! GELU's value and slope share one exponential: Φ(x) is the density times a Mills ratio ([`simd::normal`]).
 //! The tanh form is evaluated as `x · sigmoid(2u)`, which needs no tanh and loses no digits for x < 0.
 #![allow(unsafe_code)] // disjoint parts of one output go to different threads
+#![cfg_attr(not(test), allow(dead_code))] // slice functions for other rooms
 
 use super::{Activation, GatedDims};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -38,7 +39,7 @@ impl Curve for Gelu {
 }
 
 /// `2·√(2/π)`.
-const TWICE: f32 = 1.595_769_1;
+const TWICE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 impl Curve for GeluTanh {
@@ -51,9 +52,10 @@ impl Curve for GeluTanh {
         // Beyond ±20 the sigmoid is 0 or 1; the clamp keeps x³ finite.
         let c = if x > 20.0 { 20.0 } else { x };
         let c = if c < -20.0 { -20.0 } else { c };
-        let s = simd::sigmoid::<FMA>(TWICE * c * fma::<FMA>(CUBIC * c, c, 1.0));
+        let u = TWICE * c * fma::<FMA>(CUBIC * c, c, 1.0);
+        let (s, ds) = simd::sigmoid_and_slope::<FMA>(u);
         let slope = TWICE * c * fma::<FMA>(3.0 * CUBIC * c, c, 1.0);
-        (x * s, fma::<FMA>(s * (1.0 - s), slope, s))
+        (x * s, fma::<FMA>(ds, slope, s))
     }
 }
 
@@ -90,8 +92,8 @@ impl Curve for Silu {
     }
     #[inline(always)]
     fn both<const FMA: bool>(x: f32) -> (f32, f32) {
-        let s = simd::sigmoid::<FMA>(x);
-        (x * s, s * fma::<FMA>(x, 1.0 - s, 1.0))
+        let (s, ds) = simd::sigmoid_and_slope::<FMA>(x);
+        (x * s, fma::<FMA>(x, ds, s))
     }
 }
 

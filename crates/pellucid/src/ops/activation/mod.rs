@@ -24,6 +24,7 @@ pub mod reference;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
 
+#[allow(unused_imports)] // for rooms that fuse an activation into a finished row
 pub(crate) use cpu::{apply, apply_derivative, apply_in_place, scale_by_derivative};
 
 use crate::autograd::{Backward, Forward, Needs, Op};
