@@ -1,1 +1,4 @@
-//! (room under construction)
+//! The Transformer, one file per idea.
+
+/// Who may look at whom.
+pub mod mask;

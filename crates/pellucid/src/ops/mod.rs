@@ -6,3 +6,6 @@
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;
+
+/// Who looks at whom, and what comes back.
+pub mod attention;
