@@ -5,15 +5,28 @@
 
 /// GELU, ReLU, SiLU and their gated forms.
 pub mod activation;
+/// One step of the optimiser over flat slices.
+pub mod adamw;
+/// The last projection and the loss, without keeping logits.
+pub mod cross_entropy;
 /// Zeroing at random while training.
 pub mod dropout;
+/// Token ids to vectors, and where they stand.
+pub mod embedding;
+/// A matrix product with everything that follows it in cache.
+pub mod linear;
 /// LayerNorm and RMSNorm.
 pub mod norm;
 /// The residual stream: adding what a layer writes.
 pub mod residual;
+/// Rotary positions.
+pub mod rotary;
 /// Run-time dispatch among instruction sets, and elementary functions that vectorise.
 pub mod simd;
 
+/// What PyTorch says.
+#[cfg(test)]
+mod golden;
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;

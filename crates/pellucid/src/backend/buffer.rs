@@ -1,0 +1,195 @@
+//! Memory for numbers: aligned to cache lines, zeroed lazily by the operating system, on huge pages where offered.
+#![allow(unsafe_code)] // The allocation itself; everything above it is slices.
+
+use std::ops::{Deref, DerefMut};
+
+/// One cache line, and one AVX-512 register.
+pub const ALIGN: usize = 64;
+
+/// A fixed number of `f32`, zero at first.
+pub struct Buffer {
+    start: *mut f32,
+    len: usize,
+    memory: system::Memory,
+}
+
+// SAFETY: a Buffer owns its memory alone, as a Vec does.
+unsafe impl Send for Buffer {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zeros. Pages are taken from the system when first touched.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        let memory = system::Memory::zeroed(len * size_of::<f32>());
+        Self { start: memory.start().cast(), len, memory }
+    }
+}
+
+/// Zeroed memory from the system, page by page when touched: `alloc_zeroed` with a large alignment would write it all.
+#[cfg(unix)]
+mod system {
+    use std::ptr::{NonNull, null_mut};
+
+    const HUGE_PAGE: usize = 2 << 20;
+
+    pub(super) struct Memory {
+        base: *mut u8,
+        bytes: usize,
+    }
+
+    impl Memory {
+        pub(super) fn zeroed(bytes: usize) -> Self {
+            if bytes == 0 {
+                return Self { base: null_mut(), bytes };
+            }
+            // Room to start on a huge page.
+            let bytes = if bytes >= HUGE_PAGE { bytes + HUGE_PAGE } else { bytes };
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a fresh anonymous mapping touches no memory in use.
+            let base = unsafe { libc::mmap(null_mut(), bytes, protection, flags, -1, 0) };
+            if base == libc::MAP_FAILED {
+                let layout = std::alloc::Layout::from_size_align(bytes, super::ALIGN);
+                std::alloc::handle_alloc_error(layout.expect("fewer than 2^63 bytes"));
+            }
+            let memory = Self { base: base.cast(), bytes };
+            #[cfg(target_os = "linux")]
+            if bytes >= HUGE_PAGE {
+                // SAFETY: advice about memory this Memory owns; a refusal changes nothing.
+                unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
+            }
+            memory
+        }
+
+        pub(super) fn start(&self) -> *mut u8 {
+            if self.bytes == 0 {
+                return NonNull::<super::Line>::dangling().as_ptr().cast();
+            }
+            let grain = if self.bytes >= HUGE_PAGE { HUGE_PAGE } else { super::ALIGN };
+            self.base.wrapping_add(self.base.align_offset(grain))
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            if self.bytes > 0 {
+                // SAFETY: mapped with this very length, and nobody holds a piece any more.
+                unsafe { libc::munmap(self.base.cast(), self.bytes) };
+            }
+        }
+    }
+}
+
+/// Zeroed memory from the allocator.
+#[cfg(not(unix))]
+mod system {
+    pub(super) struct Memory(Vec<super::Line>);
+
+    impl Memory {
+        pub(super) fn zeroed(bytes: usize) -> Self {
+            Self(vec![super::Line([0; super::ALIGN]); bytes.div_ceil(super::ALIGN)])
+        }
+
+        pub(super) fn start(&self) -> *mut u8 {
+            self.0.as_ptr().cast_mut().cast()
+        }
+    }
+}
+
+/// A cache line, for its alignment.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+#[allow(dead_code)] // Which half of this file reads the bytes depends on the system.
+struct Line([u8; ALIGN]);
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` initialised floats are owned from `start` on.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let _ = &self.memory;
+        write!(f, "Buffer({} f32)", self.len)
+    }
+}
+
+/// Cuts disjoint pieces out of `memory`: `reads` shared, `writes` exclusive, in the order given.
+/// An empty range gives an empty slice.
+///
+/// # Panics
+/// If a written piece overlaps another piece or a piece ends outside `memory`: a fault in the plan.
+pub fn cut<'a, const N: usize>(
+    memory: &'a mut [f32],
+    reads: &[std::ops::Range<usize>],
+    writes: &[std::ops::Range<usize>],
+) -> (arrayvec::ArrayVec<&'a [f32], N>, arrayvec::ArrayVec<&'a mut [f32], N>) {
+    let apart = |a: &std::ops::Range<usize>, b: &std::ops::Range<usize>| {
+        a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+    };
+    for (i, w) in writes.iter().enumerate() {
+        assert!(w.end <= memory.len(), "piece {w:?} of {}", memory.len());
+        assert!(writes[..i].iter().all(|x| apart(w, x)), "written pieces overlap: {writes:?}");
+        assert!(reads.iter().all(|x| apart(w, x)), "{w:?} is read and written: {reads:?}");
+    }
+    assert!(reads.iter().all(|r| r.end <= memory.len()));
+    let start = memory.as_mut_ptr();
+    // SAFETY: every piece lies inside `memory`, which stays borrowed for 'a; the written ones touch no other.
+    unsafe {
+        (
+            reads.iter().map(|r| std::slice::from_raw_parts(start.add(r.start), r.len())).collect(),
+            writes
+                .iter()
+                .map(|w| std::slice::from_raw_parts_mut(start.add(w.start), w.len()))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_where_they_should_be() {
+        assert!(Buffer::zeros(0).is_empty());
+        let large = Buffer::zeros(3 << 20);
+        assert_eq!(large.as_ptr() as usize % (2 << 20), 0);
+        assert!(large.iter().all(|x| *x == 0.0));
+        let mut b = Buffer::zeros(100);
+        assert_eq!(b.as_ptr() as usize % ALIGN, 0);
+        b[7] = 1.0;
+        {
+            let (r, mut w) = cut::<4>(&mut b, &[0..10, 5..10], &[10..20]);
+            assert_eq!((r[0][7], r[1][2]), (1.0, 1.0));
+            w[0][0] = 2.0;
+        }
+        assert_eq!(b[10], 2.0);
+    }
+
+    #[test]
+    fn overlap_is_refused() {
+        let overlap = || cut::<4>(&mut Buffer::zeros(100), &[0..11], &[10..20]).0.len();
+        assert!(std::panic::catch_unwind(overlap).is_err());
+    }
+}
