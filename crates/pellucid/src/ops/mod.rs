@@ -13,6 +13,8 @@ pub mod cross_entropy;
 pub mod dropout;
 /// Token ids to vectors, and where they stand.
 pub mod embedding;
+/// Each row's last real position.
+pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
 /// LayerNorm and RMSNorm.

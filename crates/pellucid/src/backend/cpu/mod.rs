@@ -4,7 +4,7 @@ use super::settings::Settings;
 
 /// What the processor has, what is used, and why.
 pub mod features;
-/// Matrix products.
+/// The matrix product.
 pub mod gemm;
 /// Persistent threads with a static partition.
 pub mod pool;
