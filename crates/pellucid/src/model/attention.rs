@@ -15,7 +15,8 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
     let config = m.config;
     let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
     let x = residual::read(m, &format!("{name}.norm"), stream)?;
-    let qkv = residual::linear(m, &format!("{name}.qkv"), (x, config.width), config.qkv_width(), None)?;
+    let qkv =
+        residual::linear(m, &format!("{name}.qkv"), (x, config.width), config.qkv_width(), None)?;
     let qkv = rotate(m, qkv)?;
     m.site(Site::Qkv(layer), qkv);
     m.tape.label(name.clone());

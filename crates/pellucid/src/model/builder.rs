@@ -65,7 +65,10 @@ impl<'c> Builder<'c> {
             return Err(Error::new(
                 Kind::Shape,
                 "transformer",
-                format!("B = {b} rows of T = {t} tokens, but the context is 1..={}", config.context),
+                format!(
+                    "B = {b} rows of T = {t} tokens, but the context is 1..={}",
+                    config.context
+                ),
             )
             .hint("shorten the sequences, or build the model with a longer context"));
         }

@@ -59,7 +59,10 @@ impl Decoder {
             return Err(Error::new(
                 Kind::Input,
                 "decode",
-                format!("{batch} sequences of {capacity} tokens; the context is 1..={}", config.context),
+                format!(
+                    "{batch} sequences of {capacity} tokens; the context is 1..={}",
+                    config.context
+                ),
             )
             .hint("ask for fewer tokens, or use a model with a longer context"));
         }

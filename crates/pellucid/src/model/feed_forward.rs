@@ -6,7 +6,7 @@ use super::residual;
 use super::site::Site;
 use crate::autograd::Value;
 use crate::error::Result;
-use crate::ops::activation::{Activation, Gated};
+use crate::ops::activation::{Activation, Gated, GatedDims};
 
 /// What each position makes of what it has, added to the stream (B, T, C).
 pub(super) fn feed_forward(m: &mut Builder<'_>, layer: usize, stream: Value) -> Result<Value> {
@@ -17,7 +17,7 @@ pub(super) fn feed_forward(m: &mut Builder<'_>, layer: usize, stream: Value) -> 
     let input = format!("{name}.in");
     let hidden = if config.gated {
         let both = residual::linear(m, &input, (x, config.width), 2 * config.hidden, None)?;
-        let op = Gated::new(m.n(), config.hidden, activation)?;
+        let op = Gated::new(GatedDims { n: m.n(), f: config.hidden }, activation)?;
         m.push(op, &[both], &[], &[])?
     } else {
         residual::linear(m, &input, (x, config.width), config.hidden, Some(activation))?

@@ -40,8 +40,10 @@ pub(super) fn last_logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
 pub(super) fn loss(m: &mut Builder<'_>, x: Value, targets: Ints) -> Result<Operands<Value>> {
     m.tape.label("head");
     let op = LinearCrossEntropy {
- precision: m.precision, ignore: IGNORE, ..LinearCrossEntropy::new(m.n(), m.config.width, m.config.vocab)
-};
+        precision: m.precision,
+        ignore: IGNORE,
+        ..LinearCrossEntropy::new(m.n(), m.config.width, m.config.vocab)
+    };
     let params = [weight(m)?];
     m.tape.push(op, &[x], &[targets], &params)
 }

@@ -21,7 +21,13 @@ pub struct Observer {
 
 impl Observer {
     /// For `b` rows of `t` tokens. The same operations run whether or not they are observed.
-    pub fn new(config: &Config, b: usize, t: usize, sites: &[Site], threads: usize) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        b: usize,
+        t: usize,
+        sites: &[Site],
+        threads: usize,
+    ) -> Result<Self> {
         let mut m = Builder::new(config, b, t, Purpose::Observe, Precision::F32)?;
         m.observe(sites);
         let x = transformer(&mut m)?;

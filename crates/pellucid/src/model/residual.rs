@@ -35,8 +35,11 @@ pub(super) fn write(
         let params = m.weight_and_bias(projection)?;
         let bias = params.len() == 2;
         let op = Linear {
- bias, residual: true, precision: m.precision, ..Linear::new(m.n(), columns, m.config.width)
-};
+            bias,
+            residual: true,
+            precision: m.precision,
+            ..Linear::new(m.n(), columns, m.config.width)
+        };
         m.push(op, &[x, stream], &[], &params)?
     };
     match m.config.norm_placement {
@@ -56,8 +59,11 @@ pub(super) fn linear(
     m.tape.label(name);
     let params = m.weight_and_bias(name)?;
     let op = Linear {
- bias: params.len() == 2, activation, precision: m.precision, ..Linear::new(m.n(), columns, out)
-};
+        bias: params.len() == 2,
+        activation,
+        precision: m.precision,
+        ..Linear::new(m.n(), columns, out)
+    };
     m.push(op, &[x], &[], &params)
 }
 

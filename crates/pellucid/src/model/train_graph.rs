@@ -37,7 +37,12 @@ struct Graph {
 }
 
 impl Graph {
-    fn new(config: &Config, options: &TrainOptions, training: bool, threads: usize) -> Result<Self> {
+    fn new(
+        config: &Config,
+        options: &TrainOptions,
+        training: bool,
+        threads: usize,
+    ) -> Result<Self> {
         let purpose = if training { Purpose::Train } else { Purpose::Observe };
         let (b, t) = (options.batch, options.time);
         let mut m = Builder::new(config, b, t, purpose, options.precision)?;

@@ -7,6 +7,8 @@
 pub mod activation;
 /// One step of the optimiser over flat slices.
 pub mod adamw;
+/// Scaled dot-product attention, never T x T.
+pub mod attention;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
 /// Zeroing at random while training.

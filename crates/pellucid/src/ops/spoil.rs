@@ -8,6 +8,7 @@ type OnForward = Box<dyn Fn(&mut Forward<'_>) + Send + Sync>;
 type OnBackward = Box<dyn Fn(&mut Backward<'_>) + Send + Sync>;
 
 enum Fault {
+    ForwardBegins(OnForward),
     ForwardDone(OnForward),
     BackwardBegins(OnBackward),
     BackwardDone(OnBackward),
@@ -20,6 +21,14 @@ pub struct Spoil {
 }
 
 impl Spoil {
+    /// Before the forward pass, changes what it is given.
+    pub fn forward_begins(
+        right: impl Op + 'static,
+        f: impl Fn(&mut Forward<'_>) + Send + Sync + 'static,
+    ) -> Box<dyn Op> {
+        Box::new(Self { right: Box::new(right), fault: Fault::ForwardBegins(Box::new(f)) })
+    }
+
     /// After the forward pass, changes outputs or saved values.
     pub fn forward_done(
         right: impl Op + 'static,
@@ -147,6 +156,9 @@ impl Op for Spoil {
         self.right.is_loss()
     }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
+        if let Fault::ForwardBegins(f) = &self.fault {
+            f(&mut operands);
+        }
         self.right.forward(again(&mut operands))?;
         if let Fault::ForwardDone(f) = &self.fault {
             f(&mut operands);

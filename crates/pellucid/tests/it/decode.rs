@@ -57,7 +57,7 @@ fn rows_of_different_lengths_do_not_disturb_each_other() {
             prompt[i * 17..][..lengths[i]].copy_from_slice(&row[..lengths[i]]);
         }
         let v = config.vocab;
-        let mut check = |logits: &[f32], extra: usize, live: [bool; 3]| {
+        let check = |logits: &[f32], extra: usize, live: [bool; 3]| {
             for (i, row) in rows.iter().enumerate().filter(|(i, _)| live[*i]) {
                 let n = lengths[i] + extra;
                 let expected = whole(&config, &weights, &row[..n]);

@@ -5,7 +5,7 @@ use pellucid::tensor::random::Random;
 use std::path::{Path, PathBuf};
 
 /// A tiny model of a preset.
-pub fn tiny(preset: &str) -> Config {
+pub(crate) fn tiny(preset: &str) -> Config {
     Config {
         vocab: 37,
         context: 24,
@@ -20,7 +20,7 @@ pub fn tiny(preset: &str) -> Config {
 }
 
 /// One tiny model for each choice an architecture can make.
-pub fn zoo() -> Vec<(&'static str, Config)> {
+pub(crate) fn zoo() -> Vec<(&'static str, Config)> {
     let gpt2 = tiny("gpt2");
     let llama = tiny("llama");
     vec![
@@ -56,13 +56,13 @@ pub fn zoo() -> Vec<(&'static str, Config)> {
 }
 
 /// Random ids below `vocab`.
-pub fn ids(seed: u64, n: usize, vocab: usize) -> Vec<i32> {
+pub(crate) fn ids(seed: u64, n: usize, vocab: usize) -> Vec<i32> {
     let mut random = Random::new(seed, 77);
     (0..n).map(|_| random.below(vocab) as i32).collect()
 }
 
 /// The largest absolute difference; NaN if anything is.
-pub fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).fold(0.0, |m, (x, y)| {
         let d = (x - y).abs();
@@ -71,7 +71,7 @@ pub fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// A file of the data folder beside the checkout, or `None` with a visible note.
-pub fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(path);
     if full.exists() {
         return Some(full);
@@ -81,6 +81,6 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 }
 
 /// A file of `tests/golden`.
-pub fn golden(path: &str) -> PathBuf {
+pub(crate) fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
 }
