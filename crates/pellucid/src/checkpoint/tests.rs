@@ -8,7 +8,7 @@ use crate::model::weights::Weights;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn gpt2() -> Config {
     Config {
@@ -237,34 +237,38 @@ fn a_full_disk_leaves_the_old_checkpoint() {
 #[test]
 fn kill_nine_leaves_a_whole_checkpoint() {
     const FOLDER: &str = "PELLUCID_TEST_SAVE_FOREVER";
+    // Every part differs between the two, the tokenizer too.
+    let one = (gpt2(), 1, Some("{}"));
+    let two = (llama(), 2, None);
+    let put =
+        |folder: &Path, (c, seed, t): &(Config, u64, Option<&str>)| write(folder, c, *seed, *t);
     if let Some(folder) = std::env::var_os(FOLDER) {
-        let folder = PathBuf::from(folder);
-        for i in 0.. {
-            let config = if i % 2 == 0 { llama() } else { gpt2() };
-            write(&folder, &config, i % 2, None).unwrap();
+        loop {
+            put(Path::new(&folder), &two).unwrap();
+            put(Path::new(&folder), &one).unwrap();
         }
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write(path, &gpt2(), 1, None).unwrap();
+    put(path, &one).unwrap();
     let mut seen = [0; 2];
-    for i in 0..12 {
+    for i in 0..24 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "checkpoint::tests::kill_nine_leaves_a_whole_checkpoint"])
             .env(FOLDER, path)
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(60 + 17 * i % 50));
         // Reading while it writes, too.
-        for _ in 0..20 {
-            let _ = holds(path, &gpt2(), 1, None);
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(60 + 17 * i % 50);
+        while std::time::Instant::now() < end {
+            let _ = holds(path, &one.0, one.1, one.2);
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        let new = load(path).unwrap().config == llama();
+        let new = holds(path, &two.0, two.1, two.2);
         seen[usize::from(new)] += 1;
-        assert!(if new { holds(path, &llama(), 0, None) } else { holds(path, &gpt2(), 1, None) });
+        assert!(new != holds(path, &one.0, one.1, one.2));
     }
     assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }
@@ -611,5 +615,41 @@ proptest! {
         } else {
             let _ = load(folder.path()).map_err(|e| e.to_string());
         }
+    }
+}
+
+/// Golden folders of `transformers` come in, and go out again in its own format: `check_transformers.py` then finds the
+/// same logits in what this leaves where `PELLUCID_TEST_KEEP` says.
+#[test]
+fn folders_of_transformers_are_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let temporary = tempfile::tempdir().unwrap();
+    let keep = std::env::var_os("PELLUCID_TEST_KEEP");
+    let out = keep.map_or_else(|| temporary.path().to_path_buf(), Into::into);
+    for (name, family, stored) in [
+        ("hf/gpt2", Family::Gpt2, StoredType::F32),
+        ("hf/gpt2-untied-bf16", Family::Gpt2, StoredType::Bf16),
+        ("hf/llama", Family::Llama, StoredType::F32),
+        ("hf/llama-tied-shards", Family::Llama, StoredType::F32),
+        ("curve/gpt2", Family::Gpt2, StoredType::F32),
+        ("curve/llama", Family::Llama, StoredType::F32),
+    ] {
+        let first = load(&golden.join(name)).unwrap();
+        assert_eq!((first.family, first.stored), (family, stored), "{name}");
+        assert_eq!(first.generation.eos, [0]);
+        let folder = out.join(name);
+        save(&folder, &first.config, &first.weights, None, &first.generation, stored).unwrap();
+        let second = load(&folder).unwrap();
+        assert_eq!(bits(&second.weights), bits(&first.weights));
+        assert_eq!((second.config, second.family), (first.config, family));
+        // The keys of the family alone, as another library would read them.
+        let config = folder.join("config.json");
+        let text = fs::read_to_string(&config).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json.as_object_mut().unwrap().remove("pellucid");
+        assert_eq!(foreign(&json.to_string()).unwrap().1, load_config(&folder).unwrap().1);
+    }
+    for (i, (_, config)) in configs().into_iter().take(6).enumerate() {
+        write(&out.join(format!("own/{i}")), &config, 5, None).unwrap();
     }
 }
