@@ -1,1 +1,48 @@
-//! (room under construction)
+//! Weights from data: the loop, and everything a run writes down.
+//!
+//! Read in this order: [`step`] (one update), [`pretrain`] (the loop), [`resume`] (why a killed run loses nothing),
+//! [`run`] (every setting).
+//!
+//! This room does not know how a loss is computed ([`step::Graph`]), where tokens come from
+//! ([`evaluate::Batches`]), what a model file looks like ([`resume::Store`]) or what a terminal is
+//! ([`pretrain::Observer`]).
+
+/// Memory known before step 1.
+pub mod budget;
+/// Global gradient norm.
+pub mod clip;
+/// Whether a checkpoint continues a run.
+mod compatible;
+/// Numbered file operations.
+pub mod disk;
+/// Held-out loss.
+pub mod evaluate;
+/// TOML and flags to a run's settings.
+pub mod keys;
+/// What a run writes down, line by line.
+pub mod log;
+/// Nats to perplexity and bits.
+pub mod loss;
+/// The optimizer's moments to a file and back.
+mod moments;
+/// AdamW over parameter groups.
+pub mod optimizer;
+/// Loss curves, as SVG and in the terminal.
+pub mod plot;
+/// The loop over a corpus.
+pub mod pretrain;
+/// Stop at any moment, continue bit for bit.
+pub mod resume;
+/// The rules a run's settings must keep.
+pub mod rules;
+/// Every setting of a run.
+pub mod run;
+/// Warm-up and decay of the learning rate.
+pub mod schedule;
+/// One update.
+pub mod step;
+/// Scalars for TensorBoard.
+pub mod tensorboard;
+
+#[cfg(test)]
+mod tests;
