@@ -1,17 +1,16 @@
 //! Memory for numbers: aligned to cache lines, zeroed lazily by the operating system, on huge pages where offered.
 #![allow(unsafe_code)] // The allocation itself; everything above it is slices.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 
 /// One cache line, and one AVX-512 register.
 pub const ALIGN: usize = 64;
-const HUGE_PAGE: usize = 2 << 20;
 
 /// A fixed number of `f32`, zero at first.
 pub struct Buffer {
     start: *mut f32,
     len: usize,
+    memory: system::Memory,
 }
 
 // SAFETY: a Buffer owns its memory alone, as a Vec does.
@@ -20,36 +19,90 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    fn layout(len: usize) -> Layout {
-        let bytes = len * size_of::<f32>();
-        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
-        Layout::from_size_align(bytes.max(ALIGN), align).expect("fewer than 2^63 bytes")
-    }
-
-    /// `len` zeros.
+    /// `len` zeros. Pages are taken from the system when first touched.
     #[must_use]
     pub fn zeros(len: usize) -> Self {
-        let layout = Self::layout(len);
-        // SAFETY: the layout's size is at least ALIGN, never zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() {
-            handle_alloc_error(layout);
-        }
-        #[cfg(target_os = "linux")]
-        if layout.size() >= HUGE_PAGE {
-            // SAFETY: advice about memory this Buffer owns; a refusal changes nothing.
-            unsafe { libc::madvise(start.cast(), layout.size(), libc::MADV_HUGEPAGE) };
-        }
-        Self { start: start.cast(), len }
+        let memory = system::Memory::zeroed(len * size_of::<f32>());
+        Self { start: memory.start().cast(), len, memory }
     }
 }
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this very layout.
-        unsafe { dealloc(self.start.cast(), Self::layout(self.len)) }
+/// Zeroed memory from the system, page by page when touched: `alloc_zeroed` with a large alignment would write it all.
+#[cfg(unix)]
+mod system {
+    use std::ptr::{NonNull, null_mut};
+
+    const HUGE_PAGE: usize = 2 << 20;
+
+    pub(super) struct Memory {
+        base: *mut u8,
+        bytes: usize,
+    }
+
+    impl Memory {
+        pub(super) fn zeroed(bytes: usize) -> Self {
+            if bytes == 0 {
+                return Self { base: null_mut(), bytes };
+            }
+            // Room to start on a huge page.
+            let bytes = if bytes >= HUGE_PAGE { bytes + HUGE_PAGE } else { bytes };
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a fresh anonymous mapping touches no memory in use.
+            let base = unsafe { libc::mmap(null_mut(), bytes, protection, flags, -1, 0) };
+            if base == libc::MAP_FAILED {
+                let layout = std::alloc::Layout::from_size_align(bytes, super::ALIGN);
+                std::alloc::handle_alloc_error(layout.expect("fewer than 2^63 bytes"));
+            }
+            let memory = Self { base: base.cast(), bytes };
+            #[cfg(target_os = "linux")]
+            if bytes >= HUGE_PAGE {
+                // SAFETY: advice about memory this Memory owns; a refusal changes nothing.
+                unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
+            }
+            memory
+        }
+
+        pub(super) fn start(&self) -> *mut u8 {
+            if self.bytes == 0 {
+                return NonNull::<super::Line>::dangling().as_ptr().cast();
+            }
+            let grain = if self.bytes >= HUGE_PAGE { HUGE_PAGE } else { super::ALIGN };
+            self.base.wrapping_add(self.base.align_offset(grain))
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            if self.bytes > 0 {
+                // SAFETY: mapped with this very length, and nobody holds a piece any more.
+                unsafe { libc::munmap(self.base.cast(), self.bytes) };
+            }
+        }
     }
 }
+
+/// Zeroed memory from the allocator.
+#[cfg(not(unix))]
+mod system {
+    pub(super) struct Memory(Vec<super::Line>);
+
+    impl Memory {
+        pub(super) fn zeroed(bytes: usize) -> Self {
+            Self(vec![super::Line([0; super::ALIGN]); bytes.div_ceil(super::ALIGN)])
+        }
+
+        pub(super) fn start(&self) -> *mut u8 {
+            self.0.as_ptr().cast_mut().cast()
+        }
+    }
+}
+
+/// A cache line, for its alignment.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+#[allow(dead_code)] // Which half of this file reads the bytes depends on the system.
+struct Line([u8; ALIGN]);
 
 impl Deref for Buffer {
     type Target = [f32];
@@ -76,6 +129,7 @@ impl Clone for Buffer {
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let _ = &self.memory;
         write!(f, "Buffer({} f32)", self.len)
     }
 }
@@ -118,6 +172,10 @@ mod tests {
 
     #[test]
     fn pieces_are_where_they_should_be() {
+        assert!(Buffer::zeros(0).is_empty());
+        let large = Buffer::zeros(3 << 20);
+        assert_eq!(large.as_ptr() as usize % (2 << 20), 0);
+        assert!(large.iter().all(|x| *x == 0.0));
         let mut b = Buffer::zeros(100);
         assert_eq!(b.as_ptr() as usize % ALIGN, 0);
         b[7] = 1.0;

@@ -1,7 +1,7 @@
-//! Where memory and threads live.
-
-/// The CPU: threads, dispatch, matrix products.
+/// Threads, SIMD dispatch and the matrix product.
 pub mod cpu;
+/// Every environment variable, documented, read once.
+pub mod settings;
 
 /// Aligned memory, and disjoint pieces of it.
 pub mod buffer;

@@ -1,1 +1,22 @@
-//! (room under construction)
+//! Token ids to batches `(B, T)`.
+//!
+//! A [`Corpus`] streams documents from files; [`prepare`] encodes them once into token [`Shard`]s on
+//! disk; [`Batches`] draws rows from a shard as a function of the step number alone, so a resumed
+//! run sees what an uninterrupted one would have seen.
+
+mod batch;
+mod corpus;
+mod examples;
+mod prepare;
+mod random;
+mod read;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};
+pub use corpus::{Corpus, CorpusOptions, Format, Piece, SourceFile, Statistics};
+pub use examples::{Example, ExampleBatches};
+pub use prepare::{Plan, Shards, Split, prepare};
+pub use random::{permute, random_below};
+pub use shard::{Shard, ShardWriter};

@@ -1,6 +1,32 @@
-//! The Transformer, one file per idea.
+//! The Transformer, one file per idea. Read `transformer.rs` first.
+//!
+//! Layers only record operations on a tape; what they compute is in `ops`. The same layers train, generate and
+//! are looked into.
+//!
+//! This room does not know training, generation or lens.
 
 /// Every size, validated once.
 pub mod config;
 /// One flat buffer, named pieces.
 pub mod weights;
+
+mod attention;
+mod block;
+mod builder;
+mod embedding;
+mod feed_forward;
+mod head;
+mod norm;
+mod residual;
+mod transformer;
+
+/// Inference with a KV cache.
+pub mod decoder;
+/// Who may look at whom, drawn.
+pub mod mask;
+/// A forward pass whose insides can be read.
+pub mod observer;
+/// The closed list of everything observable.
+pub mod site;
+/// Loss and gradients of a micro-batch.
+pub mod train_graph;

@@ -3,6 +3,37 @@
 //! `mod.rs` equation, shapes, what is saved; wired to the tape · `reference.rs` the definition in f64 loops ·
 //! `cpu.rs` the fast version · `cases.rs` shapes, seeds and deliberately wrong kernels.
 
+/// GELU, ReLU, SiLU and their gated forms.
+pub mod activation;
+/// One step of the optimiser over flat slices.
+pub mod adamw;
+/// Scaled dot-product attention, never T x T.
+pub mod attention;
+/// The last projection and the loss, without keeping logits.
+pub mod cross_entropy;
+/// Zeroing at random while training.
+pub mod dropout;
+/// Token ids to vectors, and where they stand.
+pub mod embedding;
+/// Each row's last real position.
+pub mod last_position;
+/// A matrix product with everything that follows it in cache.
+pub mod linear;
+/// LayerNorm and RMSNorm.
+pub mod norm;
+/// The residual stream: adding what a layer writes.
+pub mod residual;
+/// Rotary positions.
+pub mod rotary;
+/// Run-time dispatch among instruction sets, and elementary functions that vectorise.
+pub mod simd;
+
+/// What PyTorch says.
+#[cfg(test)]
+mod golden;
 /// Judges operations (tests, mutants and benches only).
 #[cfg(any(test, feature = "cases"))]
 pub mod harness;
+/// Right operations with one thing spoiled (tests, mutants and benches only).
+#[cfg(any(test, feature = "cases"))]
+pub mod spoil;

@@ -1,4 +1,18 @@
-//! The CPU: threads, dispatch, matrix products.
+use std::sync::OnceLock;
 
-/// Persistent threads.
+use super::settings::Settings;
+
+/// What the processor has, what is used, and why.
+pub mod features;
+/// The matrix product.
+pub mod gemm;
+/// Persistent threads with a static partition.
 pub mod pool;
+
+use pool::Pool;
+
+/// The pool of this process: `PELLUCID_THREADS` workers, else one per core.
+pub fn global_pool() -> &'static Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool::new(Settings::get().threads.unwrap_or(0)))
+}

@@ -1,0 +1,235 @@
+//! What is recorded: operations in order, and the values, parameters and integers they read and write.
+
+use super::op::{InferenceOp, MAX_OPERANDS, Op, Operands};
+use crate::error::{Error, Kind, Result};
+use std::ops::Range;
+
+/// A value on the tape: the output of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub(super) usize);
+
+/// An integer input, filled before each run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ints(pub(super) usize);
+
+/// A parameter: a piece of the flat weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param(pub(super) usize);
+
+/// Memory that outlives a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State(pub(super) usize);
+
+#[derive(Debug)]
+pub(super) enum Operation {
+    Differentiable(Box<dyn Op>),
+    InferenceOnly(Box<dyn InferenceOp>),
+}
+
+impl Operation {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Differentiable(op) => op.name(),
+            Self::InferenceOnly(op) => op.name(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) operation: Operation,
+    pub(super) label: String,
+    pub(super) inputs: Vec<Value>,
+    pub(super) ints: Vec<Ints>,
+    pub(super) params: Vec<Param>,
+    pub(super) states: Vec<State>,
+    pub(super) outputs: Vec<Value>,
+    pub(super) segment: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct ValueInfo {
+    pub(super) len: usize,
+    pub(super) producer: usize,
+    pub(super) kept: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ParamInfo {
+    pub(super) name: String,
+    pub(super) range: Range<usize>,
+    pub(super) trainable: bool,
+}
+
+/// Records operations. It knows none of them by name.
+#[derive(Debug, Default)]
+pub struct Tape {
+    pub(super) nodes: Vec<Node>,
+    pub(super) values: Vec<ValueInfo>,
+    pub(super) ints: Vec<usize>,
+    pub(super) params: Vec<ParamInfo>,
+    pub(super) states: Vec<usize>,
+    label: String,
+    segment: Option<usize>,
+    segments: usize,
+}
+
+fn check(
+    op: &'static str,
+    what: &str,
+    want: &[usize],
+    got: impl ExactSizeIterator<Item = usize>,
+) -> Result<()> {
+    let got: Vec<usize> = got.collect();
+    if want == got {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Shape,
+        op,
+        format!("{what} have {got:?} elements, but this operation's sizes need {want:?}"),
+    )
+    .hint("the operation was built for another batch or width than its operands"))
+}
+
+impl Tape {
+    /// An empty tape.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares a parameter: where it lies in the flat weights, and whether it needs a gradient.
+    pub fn param(&mut self, name: &str, range: Range<usize>, trainable: bool) -> Param {
+        self.params.push(ParamInfo { name: name.into(), range, trainable });
+        Param(self.params.len() - 1)
+    }
+
+    /// Declares an integer input of `len` elements.
+    pub fn ints(&mut self, len: usize) -> Ints {
+        self.ints.push(len);
+        Ints(self.ints.len() - 1)
+    }
+
+    /// Declares memory of `len` elements that outlives a run; zero at first.
+    pub fn state(&mut self, len: usize) -> State {
+        self.states.push(len);
+        State(self.states.len() - 1)
+    }
+
+    /// Names what is recorded from here on, for errors and profiles: `blocks.3.attn`.
+    pub fn label(&mut self, label: impl Into<String>) {
+        self.label = label.into();
+    }
+
+    /// From here to [`Tape::end_segment`], values may be thrown away and computed again for the backward pass.
+    pub fn begin_segment(&mut self) {
+        self.segment = Some(self.segments);
+        self.segments += 1;
+    }
+
+    /// Ends the segment.
+    pub fn end_segment(&mut self) {
+        self.segment = None;
+    }
+
+    /// Keeps a value readable after the run.
+    pub fn keep(&mut self, value: Value) {
+        self.values[value.0].kept = true;
+    }
+
+    /// Elements of a value.
+    #[must_use]
+    pub fn len(&self, value: Value) -> usize {
+        self.values[value.0].len
+    }
+
+    /// Whether nothing is recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Records a differentiable operation and returns its outputs.
+    pub fn push(
+        &mut self,
+        op: impl Op + 'static,
+        inputs: &[Value],
+        ints: &[Ints],
+        params: &[Param],
+    ) -> Result<Operands<Value>> {
+        let name = op.name();
+        check(name, "inputs", &op.inputs(), inputs.iter().map(|v| self.values[v.0].len))?;
+        check(name, "integer inputs", &op.ints(), ints.iter().map(|i| self.ints[i.0]))?;
+        check(
+            name,
+            "parameters",
+            &op.params(),
+            params.iter().map(|p| self.params[p.0].range.len()),
+        )?;
+        if (1..inputs.len()).any(|i| inputs[..i].contains(&inputs[i])) {
+            return Err(Error::new(Kind::Shape, name, "one value is given as two inputs")
+                .hint("each input needs a gradient of its own; copy the value first"));
+        }
+        if op.saved().len() > MAX_OPERANDS || op.outputs().len() > MAX_OPERANDS {
+            return Err(Error::new(
+                Kind::Shape,
+                name,
+                format!("more than {MAX_OPERANDS} operands"),
+            ));
+        }
+        let lens = op.outputs();
+        Ok(self.record(Operation::Differentiable(Box::new(op)), inputs, ints, params, &[], &lens))
+    }
+
+    /// Records an operation that has no backward pass; a plan for training will refuse it.
+    pub fn push_inference(
+        &mut self,
+        op: impl InferenceOp + 'static,
+        inputs: &[Value],
+        ints: &[Ints],
+        params: &[Param],
+        states: &[State],
+    ) -> Result<Operands<Value>> {
+        let name = op.name();
+        check(name, "inputs", &op.inputs(), inputs.iter().map(|v| self.values[v.0].len))?;
+        check(name, "integer inputs", &op.ints(), ints.iter().map(|i| self.ints[i.0]))?;
+        check(
+            name,
+            "parameters",
+            &op.params(),
+            params.iter().map(|p| self.params[p.0].range.len()),
+        )?;
+        check(name, "states", &op.states(), states.iter().map(|s| self.states[s.0]))?;
+        let lens = op.outputs();
+        Ok(self.record(Operation::InferenceOnly(Box::new(op)), inputs, ints, params, states, &lens))
+    }
+
+    fn record(
+        &mut self,
+        operation: Operation,
+        inputs: &[Value],
+        ints: &[Ints],
+        params: &[Param],
+        states: &[State],
+        lens: &[usize],
+    ) -> Operands<Value> {
+        let producer = self.nodes.len();
+        let mut outputs = Operands::new();
+        for &len in lens {
+            outputs.push(Value(self.values.len()));
+            self.values.push(ValueInfo { len, producer, kept: false });
+        }
+        self.nodes.push(Node {
+            operation,
+            label: self.label.clone(),
+            inputs: inputs.to_vec(),
+            ints: ints.to_vec(),
+            params: params.to_vec(),
+            states: states.to_vec(),
+            outputs: outputs.to_vec(),
+            segment: self.segment,
+        });
+        outputs
+    }
+}

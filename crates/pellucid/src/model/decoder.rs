@@ -1,0 +1,207 @@
+//! Inference with a KV cache: a batch of sequences, each at its own length, extended by new tokens.
+
+use super::builder::{Builder, Purpose};
+use super::config::Config;
+use super::head;
+use super::transformer::transformer;
+use super::weights::Weights;
+use crate::autograd::{Ints, Plan, RunInfo, Session, Value};
+use crate::backend::buffer::Buffer;
+use crate::backend::cpu::gemm::Precision;
+use crate::backend::cpu::pool::Pool;
+use crate::error::{Error, Kind, Result};
+
+/// Tokens a prompt is read in at a time: few sizes, so few plans.
+const CHUNKS: [usize; 3] = [256, 32, 1];
+
+#[derive(Debug)]
+struct Chunk {
+    t: usize,
+    session: Session,
+    ids: Ints,
+    past: Ints,
+    new: Ints,
+    logits: Value,
+}
+
+impl Chunk {
+    fn new(config: &Config, b: usize, t: usize, capacity: usize, threads: usize) -> Result<Self> {
+        let mut m = Builder::new(config, b, t, Purpose::Extend { capacity }, Precision::F32)?;
+        let x = transformer(&mut m)?;
+        let logits = head::last_logits(&mut m, x)?;
+        m.tape.keep(logits);
+        let inputs = m.inputs;
+        let mut session = Session::new(Plan::infer(m.tape, threads)?);
+        // The cache is the decoder's, lent to one chunk at a time.
+        session.swap_states(&mut vec![]);
+        Ok(Self { t, session, ids: inputs.ids, past: inputs.past, new: inputs.new, logits })
+    }
+}
+
+/// A batch of growing sequences.
+#[derive(Debug)]
+pub struct Decoder {
+    config: Config,
+    batch: usize,
+    capacity: usize,
+    threads: usize,
+    chunks: Vec<Chunk>,
+    cache: Vec<Buffer>,
+    past: Vec<usize>,
+    logits: Vec<f32>,
+}
+
+impl Decoder {
+    /// For `batch` sequences of at most `capacity` tokens each (no more than the model's context).
+    pub fn new(config: &Config, batch: usize, capacity: usize, threads: usize) -> Result<Self> {
+        config.validate()?;
+        if batch == 0 || capacity == 0 || capacity > config.context {
+            return Err(Error::new(
+                Kind::Input,
+                "decode",
+                format!(
+                    "{batch} sequences of {capacity} tokens; the context is 1..={}",
+                    config.context
+                ),
+            )
+            .hint("ask for fewer tokens, or use a model with a longer context"));
+        }
+        let len = batch * config.kv_heads * capacity * config.head_width;
+        Ok(Self {
+            config: config.clone(),
+            batch,
+            capacity,
+            threads,
+            chunks: vec![],
+            cache: (0..2 * config.layers).map(|_| Buffer::zeros(len)).collect(),
+            past: vec![0; batch],
+            logits: vec![0.0; batch * config.vocab],
+        })
+    }
+
+    /// Tokens in each row's cache, (B).
+    #[must_use]
+    pub fn past(&self) -> &[usize] {
+        &self.past
+    }
+
+    /// Tokens a row can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets every sequence.
+    pub fn reset(&mut self) {
+        self.past.fill(0);
+    }
+
+    /// Bytes of cache and working memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let cache: usize = self.cache.iter().map(|b| b.len() * size_of::<f32>()).sum();
+        cache + self.chunks.iter().map(|c| c.session.bytes()).sum::<usize>()
+    }
+
+    /// Reads `new[b]` tokens of each row of `ids` (B, T), right-padded; 0 leaves a row idle. Returns logits
+    /// (B, V) after each row's last token; an idle row keeps its old ones. Nothing changes on an error.
+    pub fn extend(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        ids: &[i32],
+        t: usize,
+        new: &[usize],
+    ) -> Result<&[f32]> {
+        self.check(ids, t, new)?;
+        let before = self.past.clone();
+        let mut done = 0;
+        let longest = new.iter().copied().max().unwrap_or(0);
+        while done < longest {
+            let left: Vec<usize> = new.iter().map(|n| n.saturating_sub(done)).collect();
+            let step = self.chunk_size(&left);
+            let now: Vec<usize> = left.iter().map(|&l| l.min(step)).collect();
+            if let Err(error) = self.extend_chunk(pool, weights, (ids, t, done), step, &now) {
+                self.past = before;
+                return Err(error);
+            }
+            done += step;
+        }
+        Ok(&self.logits)
+    }
+
+    fn check(&self, ids: &[i32], t: usize, new: &[usize]) -> Result<()> {
+        if ids.len() != self.batch * t || new.len() != self.batch || new.iter().any(|&n| n > t) {
+            return Err(Error::new(
+                Kind::Shape,
+                "decode",
+                format!("{} ids and {new:?} new ones, but B = {}, T = {t}", ids.len(), self.batch),
+            ));
+        }
+        for (row, (&past, &new)) in self.past.iter().zip(new).enumerate() {
+            if past + new > self.capacity {
+                return Err(Error::new(
+                    Kind::Input,
+                    "decode",
+                    format!(
+                        "row {row} would hold {past} + {new} tokens, but there is room for {}",
+                        self.capacity
+                    ),
+                )
+                .hint("shorten the prompt, ask for fewer tokens, or use a longer context"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest chunk that is not mostly padding and whose padding stays inside the context.
+    fn chunk_size(&self, left: &[usize]) -> usize {
+        let longest = left.iter().copied().max().unwrap_or(0);
+        let furthest = self.past.iter().zip(left).filter(|(_, l)| **l > 0).map(|(p, _)| *p).max();
+        let room = self.capacity - furthest.unwrap_or(0);
+        let fits = |&&c: &&usize| c <= room && (c == 1 || longest * 2 > c);
+        CHUNKS.iter().find(fits).copied().unwrap_or(1)
+    }
+
+    fn extend_chunk(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        (ids, t, done): (&[i32], usize, usize),
+        step: usize,
+        now: &[usize],
+    ) -> Result<()> {
+        let at = match self.chunks.iter().position(|c| c.t == step) {
+            Some(at) => at,
+            None => {
+                let (config, threads) = (&self.config, self.threads);
+                self.chunks.push(Chunk::new(config, self.batch, step, self.capacity, threads)?);
+                self.chunks.len() - 1
+            }
+        };
+        let Self { chunks, cache, past, logits, config, .. } = self;
+        let chunk = &mut chunks[at];
+        for (row, (&n, &p)) in now.iter().zip(&*past).enumerate() {
+            let from = &ids[row * t + done.min(t)..][..n];
+            let to = &mut chunk.session.ints_mut(chunk.ids)[row * step..][..step];
+            to.fill(0);
+            to[..n].copy_from_slice(from);
+            // An idle row's padding must not run past the last position.
+            chunk.session.ints_mut(chunk.past)[row] = if n == 0 { 0 } else { p as i32 };
+            chunk.session.ints_mut(chunk.new)[row] = n as i32;
+        }
+        chunk.session.swap_states(cache);
+        let ran = chunk.session.run(pool, weights.data(), None, RunInfo::default());
+        chunk.session.swap_states(cache);
+        ran?;
+        let v = config.vocab;
+        let fresh = chunk.session.value(chunk.logits)?;
+        for (row, &n) in now.iter().enumerate() {
+            if n > 0 {
+                logits[row * v..][..v].copy_from_slice(&fresh[row * v..][..v]);
+                past[row] += n;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! Forward: for each tile of keys, for each tile of queries: scores, online softmax, values.
+#![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
+
+use super::product::{Left, product};
+use super::simd::{Isa, LANES, exp2};
+use super::tile::Tile;
+use super::{Call, Carve, KEYS, QUERIES, dispatch, pack};
+use crate::backend::cpu::pool::{Pool, Ptr};
+use crate::ops::attention::{AttentionDims, slope};
+use std::f32::consts::{LN_2, LOG2_E};
+
+/// Floats of scratch for one worker.
+pub(crate) fn forward_scratch(dims: &AttentionDims) -> usize {
+    let (rows, width) = (dims.h / dims.kv * dims.t, dims.d.next_multiple_of(LANES));
+    rows * (2 * width + LANES + 1) + 2 * KEYS * width + QUERIES * KEYS + KEYS + 9 * LANES
+}
+
+/// What one worker does in one go: query tiles `chunk` of `chunks` of a (batch row, kv head).
+#[derive(Clone, Copy)]
+struct Item {
+    b: usize,
+    kv: usize,
+    chunk: usize,
+    chunks: usize,
+}
+
+impl Item {
+    /// Tiles are dealt out to and fro, because later queries of a causal mask see more keys.
+    fn owns(&self, tile: usize) -> bool {
+        let (round, place) = (tile / self.chunks, tile % self.chunks);
+        let place = if round.is_multiple_of(2) { place } else { self.chunks - 1 - place };
+        place == self.chunk
+    }
+}
+
+/// Where the results go.
+#[derive(Clone, Copy)]
+struct Results {
+    /// `(B, T, H * D)`
+    out: Ptr<f32>,
+    /// `(B, H, T)`, natural logarithm.
+    lse: Option<Ptr<f32>>,
+}
+
+/// One worker's tiles. Row `r` is position `r % T` of head `r / T` in the group.
+struct Work {
+    /// Queries times scale and log2(e), `(rows, width)`.
+    q: *mut f32,
+    /// Unnormalised outputs, `(rows, width)`.
+    o: *mut f32,
+    /// Largest score so far, `(rows)`.
+    largest: *mut f32,
+    /// Sums of exponentials so far, lane by lane, `(rows, 16)`.
+    sums: *mut f32,
+    /// Keys, turned: `(D, 128)`.
+    k: *mut f32,
+    /// Values `(128, width)`, where they cannot be used in place.
+    v: *mut f32,
+    /// Scores, then probabilities, `(64, 128)`.
+    p: *mut f32,
+    /// Dropout factors of a row.
+    kept: *mut f32,
+}
+
+/// Writes `out (B, T, H * D)` and `lse (B, H, T)`; a row that looks at nothing gets 0 and -inf.
+/// `scratch` holds `forward_scratch` floats for each worker.
+pub(crate) fn forward(
+    pool: &Pool,
+    call: &Call<'_>,
+    out: &mut [f32],
+    lse: Option<&mut [f32]>,
+    scratch: &mut [f32],
+) {
+    let AttentionDims { b, t, h, kv, d, .. } = call.dims;
+    call.check();
+    let per_worker = forward_scratch(&call.dims);
+    assert!(out.len() == b * t * h * d && scratch.len() >= pool.threads() * per_worker);
+    assert!(lse.as_ref().is_none_or(|l| l.len() == b * h * t));
+    let tiles = (call.group() * t).div_ceil(QUERIES);
+    let chunks = (2 * pool.threads()).div_ceil(b * kv).min(tiles);
+    let results = Results { out: Ptr(out.as_mut_ptr()), lse: lse.map(|l| Ptr(l.as_mut_ptr())) };
+    let scratch = Ptr(scratch.as_mut_ptr());
+    pool.run(&|worker| {
+        for i in (worker..b * kv * chunks).step_by(pool.threads()) {
+            let (pair, chunk) = (i / chunks, i % chunks);
+            let item = Item { b: pair / kv, kv: pair % kv, chunk, chunks };
+            // SAFETY: each worker has its own share of the scratch.
+            let carve = unsafe { Carve::new(scratch, worker, per_worker) };
+            dispatch!(
+                call.level,
+                attend(call: &Call<'_>, item: Item, carve: Carve, results: Results)
+            );
+        }
+    });
+}
+
+/// One item. The instructions of `I` must exist.
+#[inline(always)]
+unsafe fn attend<I: Isa>(call: &Call<'_>, item: Item, mut carve: Carve, results: Results) {
+    let AttentionDims { t, d, .. } = call.dims;
+    let (rows, width) = (call.group() * t, d.next_multiple_of(LANES));
+    let work = Work {
+        q: carve.take(rows * width),
+        o: carve.take(rows * width),
+        largest: carve.take(rows),
+        sums: carve.take(rows * LANES),
+        k: carve.take(KEYS * width),
+        v: carve.take(KEYS * width),
+        p: carve.take(QUERIES * KEYS),
+        kept: carve.take(KEYS),
+    };
+    let tiles = || (0..rows.div_ceil(QUERIES)).filter(|i| item.owns(*i));
+    let rows_of = |i: usize| i * QUERIES..((i + 1) * QUERIES).min(rows);
+    // SAFETY: the tiles are this worker's; the views were checked; outputs of an item are its own.
+    unsafe {
+        for r in tiles().flat_map(rows_of) {
+            let q = call.q.at(item.b, item.kv * call.group() + r / t, r % t);
+            pack::rows((q, 0), (work.q.add(r * width), width), 1, d, call.scale * LOG2_E);
+            std::slice::from_raw_parts_mut(work.o.add(r * width), width).fill(0.0);
+            std::slice::from_raw_parts_mut(work.sums.add(r * LANES), LANES).fill(0.0);
+            *work.largest.add(r) = f32::NEG_INFINITY;
+        }
+        let in_place = width == d && rows <= QUERIES;
+        let keys = call.keys(item.b);
+        for s0 in (0..keys).step_by(KEYS) {
+            let count = KEYS.min(keys - s0);
+            let mut v = (work.v.cast_const(), width);
+            let mut packed = false;
+            for tile in tiles().map(|i| Tile::new(call, item.b, rows_of(i), s0)) {
+                if tile.is_empty() {
+                    continue;
+                }
+                if !packed {
+                    let k = (call.k.at(item.b, item.kv, s0), call.k.row);
+                    pack::turned::<I>(k, work.k, count, d);
+                    let values = (call.v.at(item.b, item.kv, s0), call.v.row);
+                    if in_place {
+                        v = values;
+                    } else {
+                        pack::rows(values, (work.v, width), count, d, 1.0);
+                    }
+                    packed = true;
+                }
+                visit::<I>(call, item, &work, &tile, s0, v);
+            }
+        }
+        for r in tiles().flat_map(rows_of) {
+            finish::<I>(call, item, &work, r, results);
+        }
+    }
+}
+
+/// One tile: scores, online softmax, values.
+#[inline(always)]
+unsafe fn visit<I: Isa>(
+    call: &Call<'_>,
+    item: Item,
+    work: &Work,
+    tile: &Tile,
+    s0: usize,
+    v: (*const f32, usize),
+) {
+    let AttentionDims { t, h, d, .. } = call.dims;
+    let width = d.next_multiple_of(LANES);
+    // SAFETY: offsets stay inside the tiles; see `attend`.
+    unsafe {
+        for (i, m, (c0, c1)) in tile.blocks() {
+            let q = Left { data: work.q.add((tile.first + i) * width), row: width, col: 1 };
+            let p = (work.p.add(i * KEYS + c0), KEYS);
+            let k = (work.k.add(c0).cast_const(), KEYS);
+            product::<I>((m, (c1 - c0) / LANES, d), q, k, p, false);
+        }
+        for (i, m, columns) in tile.blocks() {
+            for j in i..i + m {
+                let r = tile.first + j;
+                let head = item.kv * call.group() + r / t;
+                let position = call.past(item.b) as f32 + (r % t) as f32 - s0 as f32;
+                let bias = call.alibi.then(|| (-slope(head, h) * LOG2_E, position));
+                let p = work.p.add(j * KEYS);
+                soften::<I>(p, columns, tile.ranges[j], bias, work, r, width);
+                if let Some(dropout) = call.dropout {
+                    let (c0, n) = (columns.0, columns.1 - columns.0);
+                    let kept = std::slice::from_raw_parts_mut(work.kept, n);
+                    dropout.factors((item.b * h + head) * t + r % t, s0 + c0, kept);
+                    let p = std::slice::from_raw_parts_mut(p.add(c0), n);
+                    p.iter_mut().zip(kept).for_each(|(p, kept)| *p *= *kept);
+                }
+            }
+        }
+        for (i, m, (c0, c1)) in tile.blocks() {
+            let c1 = tile.ranges[i..i + m].iter().map(|r| r.1).max().unwrap_or(c1);
+            let p = Left { data: work.p.add(i * KEYS + c0), row: KEYS, col: 1 };
+            let o = (work.o.add((tile.first + i) * width), width);
+            product::<I>((m, width / LANES, c1 - c0), p, (v.0.add(c0 * v.1), v.1), o, true);
+        }
+    }
+}
+
+/// Adds `slope * |s - position|` to the scores in columns `c0..c1`.
+#[inline(always)]
+pub(super) unsafe fn lean<I: Isa>(
+    p: *mut f32,
+    (c0, c1): (usize, usize),
+    (slope, position): (f32, f32),
+) {
+    let lanes: [f32; LANES] = std::array::from_fn(|i| i as f32);
+    // SAFETY: the columns are in the row.
+    unsafe {
+        for c in (c0..c1).step_by(LANES) {
+            let at = I::sub(I::load(lanes.as_ptr()), I::splat(position - c as f32));
+            let away = I::max(at, I::sub(I::splat(0.0), at));
+            I::store(p.add(c), I::fma(I::splat(slope), away, I::load(p.add(c))));
+        }
+    }
+}
+
+/// Sets columns `c0..c1` outside `lo..hi` to `x`.
+#[inline(always)]
+pub(super) unsafe fn blot(p: *mut f32, (c0, c1): (usize, usize), (lo, hi): (usize, usize), x: f32) {
+    for c in (c0..lo.max(c0).min(c1)).chain(hi.max(c0)..c1) {
+        // SAFETY: the columns are in the row.
+        unsafe { *p.add(c) = x };
+    }
+}
+
+/// A row's scores become exponentials; what was summed before is brought to the new largest score.
+#[inline(always)]
+unsafe fn soften<I: Isa>(
+    p: *mut f32,
+    columns: (usize, usize),
+    range: (usize, usize),
+    bias: Option<(f32, f32)>,
+    work: &Work,
+    r: usize,
+    width: usize,
+) {
+    // SAFETY: the columns are in the row, the row in the tiles.
+    unsafe {
+        if range.0 >= range.1 {
+            blot(p, columns, (columns.1, columns.1), 0.0);
+            return;
+        }
+        if let Some(bias) = bias {
+            lean::<I>(p, columns, bias);
+        }
+        blot(p, columns, range, f32::NEG_INFINITY);
+        let mut largest = I::load(p.add(columns.0));
+        for c in (columns.0..columns.1).step_by(LANES).skip(1) {
+            largest = I::max(largest, I::load(p.add(c)));
+        }
+        let before = *work.largest.add(r);
+        let largest = before.max(I::largest(largest));
+        let sums = work.sums.add(r * LANES);
+        let mut sum = I::load(sums);
+        if largest > before && before > f32::NEG_INFINITY {
+            let shrink = exp2::<I>(I::splat(before - largest));
+            sum = I::mul(sum, shrink);
+            for i in (0..width).step_by(LANES) {
+                let o = work.o.add(r * width + i);
+                I::store(o, I::mul(I::load(o), shrink));
+            }
+        }
+        *work.largest.add(r) = largest;
+        let one = I::splat(1.0);
+        for c in (columns.0..columns.1).step_by(LANES) {
+            let e = exp2::<I>(I::sub(I::load(p.add(c)), I::splat(largest)));
+            I::store(p.add(c), e);
+            sum = I::fma(e, one, sum);
+        }
+        I::store(sums, sum);
+    }
+}
+
+/// Divides a row by its sum and writes it out.
+#[inline(always)]
+unsafe fn finish<I: Isa>(call: &Call<'_>, item: Item, work: &Work, r: usize, results: Results) {
+    let AttentionDims { t, h, d, .. } = call.dims;
+    let (head, position) = (item.kv * call.group() + r / t, r % t);
+    // SAFETY: row (b, head, position) belongs to this item alone.
+    unsafe {
+        let out = results.out.slice(((item.b * t + position) * h + head) * d, d);
+        let lse = if call.range(item.b, position).is_empty() {
+            out.fill(0.0);
+            f32::NEG_INFINITY
+        } else {
+            let sum = I::sum(I::load(work.sums.add(r * LANES)));
+            let o = std::slice::from_raw_parts(work.o.add(r * d.next_multiple_of(LANES)), d);
+            out.iter_mut().zip(o).for_each(|(out, o)| *out = o / sum);
+            *work.largest.add(r) * LN_2 + sum.ln()
+        };
+        if let Some(to) = results.lse {
+            to.slice((item.b * h + head) * t + position, 1)[0] = lse;
+        }
+    }
+}

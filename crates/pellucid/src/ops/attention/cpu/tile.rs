@@ -1,0 +1,69 @@
+//! Which part of a tile anybody looks at.
+
+use super::product::ROWS;
+use super::simd::LANES;
+use super::{Call, KEYS, QUERIES};
+use std::ops::Range;
+
+/// Blocks of six rows in a tile.
+const STRIPS: usize = QUERIES.div_ceil(ROWS);
+
+/// One tile: query rows `first..first + len` (row `r` is position `r % T` of head `r / T` in its group)
+/// against the keys from `s0` on. Columns count from `s0`.
+pub(super) struct Tile {
+    pub(super) first: usize,
+    pub(super) len: usize,
+    /// Columns that each row looks at.
+    pub(super) ranges: [(usize, usize); QUERIES],
+    /// Columns that each block of six rows looks at, rounded out to whole vectors.
+    pub(super) strips: [(usize, usize); STRIPS],
+    /// Columns that any row looks at, rounded out to whole vectors.
+    pub(super) columns: (usize, usize),
+    /// All rows are of one head, so ranges only move to the right from row to row.
+    pub(super) one_head: bool,
+}
+
+impl Tile {
+    #[inline(always)]
+    pub(super) fn new(call: &Call<'_>, b: usize, rows: Range<usize>, s0: usize) -> Self {
+        let t = call.dims.t;
+        let empty = (KEYS, 0);
+        let mut tile = Self {
+            first: rows.start,
+            len: rows.len(),
+            ranges: [(0, 0); QUERIES],
+            strips: [empty; STRIPS],
+            columns: empty,
+            one_head: rows.start / t == (rows.end - 1) / t,
+        };
+        for (i, r) in rows.enumerate() {
+            let range = call.range(b, r % t);
+            let lo = range.start.saturating_sub(s0).min(KEYS);
+            let hi = range.end.saturating_sub(s0).min(KEYS);
+            if lo >= hi {
+                continue;
+            }
+            tile.ranges[i] = (lo, hi);
+            let out = (lo / LANES * LANES, hi.next_multiple_of(LANES));
+            for wide in [&mut tile.strips[i / ROWS], &mut tile.columns] {
+                *wide = (wide.0.min(out.0), wide.1.max(out.1));
+            }
+        }
+        tile
+    }
+
+    /// Whether nobody looks here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.0 >= self.columns.1
+    }
+
+    /// `(first row in the tile, rows, columns)` of the blocks of six that look at something.
+    #[inline(always)]
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, (usize, usize))> {
+        self.strips[..self.len.div_ceil(ROWS)]
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.0 < c.1)
+            .map(|(i, c)| (i * ROWS, ROWS.min(self.len - i * ROWS), *c))
+    }
+}

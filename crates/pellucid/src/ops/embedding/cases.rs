@@ -1,0 +1,98 @@
+//! Shapes and deliberately wrong kernels.
+
+use super::reference::{self, Dims};
+use super::{Embedding, Positions};
+use crate::autograd::{Backward, Forward, Op, RunInfo};
+use crate::ops::harness::{Case, Gradients};
+use crate::ops::spoil::Spoil;
+
+fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box<dyn Op>)> {
+    let with =
+        move |positions, scale| Embedding::new(dims.b, dims.t, dims.c, dims.v, positions, scale);
+    let right = || with(positions, scale);
+    let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
+        ("scale off", Box::new(with(positions, scale * 0.5))),
+        ("ignores accumulate", Spoil::ignores_accumulate(right())),
+        (
+            "does not clear the gradient",
+            Spoil::backward_begins(right(), |b| b.d_params[0].as_mut().unwrap().accumulate = true),
+        ),
+        ("NaN output", Spoil::nan_output(right())),
+        ("gradient dropped", Spoil::drops_d_param(right(), 0)),
+    ];
+    if positions != Positions::None {
+        let past_ignored = |f: &mut Forward<'_>| f.ints[1] = &[0; 8][..f.ints[1].len()];
+        wrong.push(("past ignored", Spoil::forward_begins(right(), past_ignored)));
+    }
+    match positions {
+        Positions::None => {}
+        Positions::Sinusoidal => {
+            wrong.push(("no positions", Box::new(with(Positions::None, scale))))
+        }
+        Positions::Learned { .. } => {
+            wrong.push(("positions' gradient dropped", Spoil::drops_d_param(right(), 1)));
+        }
+    }
+    if dims.b * dims.t > 2 {
+        let keep_last = move |b: &mut Backward<'_>| {
+            let (c, grad) = (dims.c, b.d_params[0].as_mut().unwrap());
+            for (&id, dy) in b.ints[0].iter().zip(b.d_outputs[0].chunks_exact(c)) {
+                for (w, d) in grad.data[id as usize * c..].iter_mut().zip(dy) {
+                    *w = scale * d;
+                }
+            }
+        };
+        wrong.push((
+            "a repeated id keeps only its last gradient",
+            Spoil::backward_done(right(), keep_last),
+        ));
+    }
+    wrong
+}
+
+/// Every shape that the operation is judged on.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    let shapes = [(1, 1, 1, 2, 1.0), (2, 5, 7, 3, 1.0), (3, 11, 130, 13, 4.5), (1, 33, 64, 5, 0.3)];
+    for (b, t, c, v, scale) in shapes {
+        let past: Vec<i32> = (0..b as i32).map(|i| 1 + 5 * i).collect();
+        let max = t + 1 + 5 * b;
+        for positions in [Positions::None, Positions::Learned { max }, Positions::Sinusoidal] {
+            let dims = Dims { b, t, c, v };
+            let wide = f64::from(scale);
+            cases.push(Case {
+                name: format!("embedding/{positions:?}/{b}x{t}x{c}"),
+                op: Box::new(Embedding::new(b, t, c, v, positions, scale)),
+                ints: vec![
+                    (0..b * t).map(|i| (i * i + i / 3) as i32 % v as i32).collect(),
+                    past.clone(),
+                ],
+                scale: 1.0,
+                forward: Box::new(move |x| {
+                    let wpe = x.params.get(1).map_or(&[][..], |w| w);
+                    vec![reference::forward(
+                        dims,
+                        positions,
+                        wide,
+                        &x.ints[0],
+                        &x.ints[1],
+                        &x.params[0],
+                        wpe,
+                    )]
+                }),
+                backward: Box::new(move |x, d| {
+                    let (wte, wpe) =
+                        reference::backward(dims, positions, wide, &x.ints[0], &x.ints[1], &d[0]);
+                    let mut params = vec![wte, wpe];
+                    params.truncate(x.params.len());
+                    Gradients { inputs: vec![], params }
+                }),
+                tolerance: 1e-6,
+                wrong: wrong(dims, positions, scale),
+                run: RunInfo::default(),
+            });
+        }
+    }
+    cases
+}

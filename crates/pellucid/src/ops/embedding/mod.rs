@@ -1,0 +1,225 @@
+//! Token ids to vectors, and where they stand.
+//!
+//! `y[b,t] = scale · wte[id[b,t]] + pos[past[b] + t]`; `pos` is nothing, a learned table, or sines and cosines:
+//! `pos[p, 2i] = sin(p / 10000^(2i/C))`, `pos[p, 2i+1] = cos(the same)` (Vaswani et al. 2017, section 3.5).
+//!
+//! Integers: `ids (B, T)`, `past (B)`: positions that come before `t = 0`. Parameters: `wte (V, C)`, and
+//! `wpe (P, C)` when positions are learned. Output: `y (B, T, C)`. Saved: nothing (0 bytes).
+
+#[cfg(any(test, feature = "cases"))]
+mod cases;
+mod cpu;
+/// The definition.
+pub mod reference;
+
+#[cfg(any(test, feature = "cases"))]
+pub use cases::cases;
+
+use crate::autograd::{Backward, Forward, Needs, Op};
+use crate::error::{Error, Kind, Result};
+use std::sync::OnceLock;
+
+/// What is added to a token's vector to say where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// Nothing.
+    None,
+    /// A learned vector for each of `0..max`.
+    Learned {
+        /// Positions (`P`).
+        max: usize,
+    },
+    /// Sines and cosines.
+    Sinusoidal,
+}
+
+/// The operation. See the module for shapes.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    b: usize,
+    t: usize,
+    c: usize,
+    vocab: usize,
+    positions: Positions,
+    scale: f32,
+    /// Sines and cosines of positions `0..T`, computed when first needed; later ones are computed on the spot.
+    first: OnceLock<Vec<f32>>,
+}
+
+impl Embedding {
+    /// `ids (B, T)` into `vocab` vectors of width `C`, multiplied by `scale` (1, or √C as in the paper).
+    #[must_use]
+    pub fn new(
+        b: usize,
+        t: usize,
+        c: usize,
+        vocab: usize,
+        positions: Positions,
+        scale: f32,
+    ) -> Self {
+        Self { b, t, c, vocab, positions, scale, first: OnceLock::new() }
+    }
+
+    fn dims(&self) -> cpu::Dims {
+        cpu::Dims { b: self.b, t: self.t, c: self.c }
+    }
+
+    fn check(&self, ids: &[i32], past: &[i32]) -> Result<()> {
+        if let Some(i) = ids.iter().position(|&id| id < 0 || id as usize >= self.vocab) {
+            return Err(Error::new(
+                Kind::Input,
+                "embedding",
+                format!(
+                    "token id {} at row {}, position {}; ids are 0..{}",
+                    ids[i],
+                    i / self.t,
+                    i % self.t,
+                    self.vocab
+                ),
+            )
+            .hint("was the text tokenized with this model's vocabulary?"));
+        }
+        let max = match self.positions {
+            Positions::Learned { max } => max,
+            Positions::None | Positions::Sinusoidal => usize::MAX,
+        };
+        for (row, &past) in past.iter().enumerate() {
+            if past < 0 || past as usize + self.t > max {
+                let end = i64::from(past) + self.t as i64;
+                let rule = if past < 0 { 0 } else { max };
+                return Err(Error::new(
+                    Kind::Input,
+                    "embedding",
+                    format!(
+                        "positions {past}..{end} of row {row}; learned positions are 0..{rule}"
+                    ),
+                )
+                .hint("shorten the text; this model has no vectors for later positions"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Op for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+    fn inputs(&self) -> Vec<usize> {
+        vec![]
+    }
+    fn ints(&self) -> Vec<usize> {
+        vec![self.b * self.t, self.b]
+    }
+    fn params(&self) -> Vec<usize> {
+        match self.positions {
+            Positions::Learned { max } => vec![self.vocab * self.c, max * self.c],
+            Positions::None | Positions::Sinusoidal => vec![self.vocab * self.c],
+        }
+    }
+    fn outputs(&self) -> Vec<usize> {
+        vec![self.b * self.t * self.c]
+    }
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+    fn flops(&self) -> (u64, u64) {
+        let one = 2 * (self.b * self.t * self.c) as u64;
+        (one, one)
+    }
+    fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
+        let (ids, past) = (operands.ints[0], operands.ints[1]);
+        self.check(ids, past)?;
+        let positions = match self.positions {
+            Positions::None => cpu::Pos::None,
+            Positions::Learned { .. } => cpu::Pos::Table(operands.params[1]),
+            Positions::Sinusoidal => cpu::Pos::Sinusoidal(
+                self.first.get_or_init(|| cpu::sinusoidal_rows(self.t, self.c)),
+            ),
+        };
+        let y = &mut *operands.outputs[0];
+        cpu::forward(
+            operands.pool,
+            self.dims(),
+            ids,
+            past,
+            operands.params[0],
+            positions,
+            self.scale,
+            y,
+        );
+        Ok(())
+    }
+    fn backward(&self, operands: Backward<'_>) -> Result<()> {
+        let (ids, past) = (operands.ints[0], operands.ints[1]);
+        self.check(ids, past)?;
+        let (pool, dims, dy) = (operands.pool, self.dims(), operands.d_outputs[0]);
+        let mut d_params = operands.d_params.into_iter();
+        if let Some(Some(grad)) = d_params.next() {
+            let row = |i: usize| ids[i] as usize;
+            cpu::scatter(pool, dims, &row, self.scale, dy, grad.data, grad.accumulate);
+        }
+        if let Some(Some(grad)) = d_params.next() {
+            let row = |i: usize| past[i / dims.t] as usize + i % dims.t;
+            cpu::scatter(pool, dims, &row, 1.0, dy, grad.data, grad.accumulate);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::pool::Pool;
+    use crate::ops::harness::{Values, produce};
+    use crate::tensor::random::Random;
+
+    #[test]
+    fn agrees_with_the_reference_and_catches_wrong_kernels() {
+        for case in cases() {
+            case.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn ids_and_positions_out_of_range_are_refused() {
+        let op = Embedding::new(1, 2, 3, 5, Positions::Learned { max: 4 }, 1.0);
+        let message = |ids: &[i32], past: &[i32]| op.check(ids, past).unwrap_err().to_string();
+        assert!(
+            message(&[0, 5], &[0])
+                .starts_with("embedding: token id 5 at row 0, position 1; ids are 0..5")
+        );
+        assert!(message(&[-1, 0], &[0]).starts_with("embedding: token id -1"));
+        assert!(
+            message(&[0, 0], &[3])
+                .starts_with("embedding: positions 3..5 of row 0; learned positions are 0..4")
+        );
+        assert!(op.check(&[0, 4], &[2]).is_ok());
+        assert!(op.check(&[0, 4], &[-1]).is_err());
+        assert!(op.check(&[0, 4], &[i32::MAX]).is_err());
+        let endless = Embedding::new(1, 2, 3, 5, Positions::None, 1.0);
+        assert!(endless.check(&[0, 4], &[i32::MAX]).is_ok());
+    }
+
+    #[test]
+    fn gradients_do_not_depend_on_the_thread_count() {
+        let (b, t, c, v) = (3, 50, 200, 7);
+        let op = Embedding::new(b, t, c, v, Positions::Learned { max: 60 }, 0.7);
+        let mut random = Random::new(5, 0);
+        let mut normal = |n: usize| (0..n).map(|_| f64::from(random.normal())).collect::<Vec<_>>();
+        let values = Values {
+            inputs: vec![],
+            params: vec![normal(v * c), normal(60 * c)],
+            ints: vec![(0..b * t).map(|i| (i * i % v) as i32).collect(), vec![0, 3, 10]],
+        };
+        let dy = vec![normal(b * t * c)];
+        let run =
+            |threads| produce(&op, &values, &dy, Default::default(), &Pool::new(threads), None);
+        let one = run(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(one.d_params, run(threads).d_params);
+        }
+    }
+}
+
+// This room does not know tokenizers, models, or that the output head may share `wte`.

@@ -1,0 +1,355 @@
+//! The tokenizer: encode, decode, and what each id stands for.
+
+use super::characters::CharTable;
+use super::cut;
+use super::pieces::{Pieces, Stitch};
+use crate::error::{Error, Kind, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use tokenizers::Tokenizer as Hub;
+
+/// What scheme a [`Tokenizer`] follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flavor {
+    /// One id per character.
+    Characters,
+    /// One id per byte of UTF-8; the id is the byte.
+    Bytes,
+    /// Byte-pair encoding over bytes, as GPT-2 has it.
+    ByteLevel,
+    /// Anything else that a `tokenizer.json` can describe.
+    Other,
+}
+
+/// Names of special tokens, for building a tokenizer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials {
+    /// Begins a text.
+    pub bos: Option<String>,
+    /// Ends a text.
+    pub eos: Option<String>,
+    /// Stands for whatever the vocabulary lacks.
+    pub unk: Option<String>,
+    /// Fills up a row; never learned.
+    pub pad: Option<String>,
+}
+
+impl Specials {
+    /// Only `<|endoftext|>`, as GPT-2 has it.
+    #[must_use]
+    pub fn end_of_text() -> Self {
+        Self { eos: Some("<|endoftext|>".into()), ..Self::default() }
+    }
+
+    /// The names in a fixed order, each once.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = vec![];
+        for name in [&self.unk, &self.pad, &self.bos, &self.eos].into_iter().flatten() {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// Ids of the special tokens that a tokenizer has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+    /// Stands for whatever the vocabulary lacks.
+    pub unk: Option<u32>,
+    /// Fills up a row; never learned.
+    pub pad: Option<u32>,
+}
+
+/// Where a text came from, for errors: bytes and lines before it, both counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Bytes before the text.
+    pub byte: u64,
+    /// Line ends before the text.
+    pub line: u64,
+}
+
+/// Turns text into ids and ids into text. Cheap to clone; can be shared between threads.
+#[derive(Clone)]
+pub struct Tokenizer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) special: SpecialIds,
+}
+
+pub(super) struct Inner {
+    pub(super) flavor: Flavor,
+    /// Reads special tokens in the text as special tokens.
+    pub(super) hub: Hub,
+    /// Reads special tokens in the text as any other text; made when first needed.
+    pub(super) ordinary: OnceLock<Hub>,
+    /// The `tokenizer.json`, kept as it was read.
+    pub(super) json: String,
+    pub(super) table: Option<CharTable>,
+    pub(super) pieces: Pieces,
+    /// `(content, id)` of the tokens marked special.
+    pub(super) marked: Vec<(String, u32)>,
+    /// Whether cutting at [`cut::exact`] provably leaves the ids as they are.
+    pub(super) cuttable: bool,
+    pub(super) fingerprint: u64,
+}
+
+/// Documents above this many bytes are encoded in pieces where that changes no id.
+const LONG: usize = 1 << 16;
+
+impl Tokenizer {
+    /// Ids of `text`. Special tokens written out in it, such as `<|endoftext|>`, become their ids;
+    /// none is added.
+    ///
+    /// # Errors
+    /// A character that the vocabulary lacks (and no unknown token stands for), with its place.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / self.bytes_per_id());
+        let spelled = self.inner.marked.iter().any(|(name, _)| text.contains(name.as_str()));
+        if spelled {
+            self.encode_pieces(&self.inner.hub, text, &mut ids)
+                .map_err(|e| self.locate(text, Origin::default()).unwrap_or(e))?;
+        } else {
+            self.encode_into(text, Origin::default(), &mut ids)?;
+        }
+        Ok(ids)
+    }
+
+    /// Ids of `text`, where the spelling of a special token is text like any other: what text from
+    /// strangers needs.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_ordinary(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / self.bytes_per_id());
+        self.encode_into(text, Origin::default(), &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Ids of `text` inside the tokens that the tokenizer's template puts around it, such as
+    /// `[CLS] … [SEP]` or a leading `<s>`; without a template the same as [`Self::encode`].
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_template(&self, text: &str) -> Result<Vec<u32>> {
+        if self.inner.hub.get_post_processor().is_none() {
+            return self.encode(text);
+        }
+        guard("encode", || self.inner.hub.encode_fast(text, true))
+            .map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// Appends the ids of `text`, as [`Self::encode_ordinary`]; `origin` is where the text began,
+    /// for the error.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_into(&self, text: &str, origin: Origin, ids: &mut Vec<u32>) -> Result<()> {
+        match (&self.inner.table, self.inner.flavor) {
+            (Some(table), _) => table.encode(text, origin, ids),
+            (None, Flavor::Bytes) => {
+                ids.extend(text.bytes().map(u32::from));
+                Ok(())
+            }
+            _ if self.inner.marked.is_empty() => self.encode_pieces(&self.inner.hub, text, ids),
+            _ => {
+                let ordinary = self.inner.ordinary.get_or_init(|| {
+                    let mut hub = self.inner.hub.clone();
+                    hub.set_encode_special_tokens(true);
+                    hub
+                });
+                self.encode_pieces(ordinary, text, ids)
+            }
+        }
+    }
+
+    fn encode_pieces(&self, hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = match self.inner.cuttable && rest.len() > LONG {
+                true => cut::exact(rest, LONG).unwrap_or(rest.len()),
+                false => rest.len(),
+            };
+            let encoding = guard("encode", || hub.encode_fast(&rest[..end], false))?;
+            ids.extend_from_slice(encoding.get_ids());
+            rest = &rest[end..];
+        }
+        Ok(())
+    }
+
+    /// The error that says which character of `text` is unknown, if one is.
+    fn locate(&self, text: &str, origin: Origin) -> Option<Error> {
+        self.inner.table.as_ref()?.encode(text, origin, &mut vec![]).err()
+    }
+
+    fn bytes_per_id(&self) -> usize {
+        match self.inner.flavor {
+            Flavor::Characters | Flavor::Bytes => 1,
+            _ => 3,
+        }
+    }
+
+    /// Text of `ids`, special tokens spelled out. Bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// An id that is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.check(ids)?;
+        match self.inner.pieces.stitch {
+            Stitch::Bytes { strip: false, fallback: false } => {
+                let mut bytes = Vec::with_capacity(ids.len() * self.bytes_per_id());
+                for &id in ids {
+                    bytes.extend_from_slice(self.inner.pieces.bytes(id));
+                }
+                Ok(match String::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+                })
+            }
+            _ => guard("decode", || self.inner.hub.decode(ids, false)),
+        }
+    }
+
+    /// Text of `ids` without the special tokens.
+    ///
+    /// # Errors
+    /// An id that is not in the vocabulary.
+    pub fn decode_plain(&self, ids: &[u32]) -> Result<String> {
+        let plain: Vec<u32> = ids.iter().copied().filter(|&id| !self.is_special(id)).collect();
+        self.decode(&plain)
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        let vocabulary = self.vocab_size();
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            None => Ok(()),
+            Some(id) => Err(Error::new(
+                Kind::Input,
+                "decode",
+                format!("id {id} is outside the vocabulary, whose ids are below {vocabulary}"),
+            )
+            .hint("these ids were made by another tokenizer; use the one of the checkpoint")),
+        }
+    }
+
+    /// Rows that an embedding needs: the greatest id plus one.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.pieces.len()
+    }
+
+    /// The scheme.
+    #[must_use]
+    pub fn flavor(&self) -> Flavor {
+        self.inner.flavor
+    }
+
+    /// Ids of the begin, end, unknown and padding tokens.
+    #[must_use]
+    pub fn special_ids(&self) -> SpecialIds {
+        self.special
+    }
+
+    /// The same tokenizer with other special ids, where a checkpoint's configuration says so.
+    #[must_use]
+    pub fn with_special_ids(mut self, special: SpecialIds) -> Self {
+        self.special = special;
+        self
+    }
+
+    /// Whether `id` is a special token, which no ordinary text produces.
+    #[must_use]
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.marked.iter().any(|&(_, marked)| marked == id)
+    }
+
+    /// The token as the vocabulary spells it (`Ġthe`, `▁the`, `##ing`), `None` for a hole.
+    #[must_use]
+    pub fn id_to_piece(&self, id: u32) -> Option<String> {
+        self.inner.hub.id_to_token(id)
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    #[must_use]
+    pub fn piece_to_id(&self, piece: &str) -> Option<u32> {
+        self.inner.hub.token_to_id(piece)
+    }
+
+    /// What the token adds to the text, for showing to people: ` the`, and `<0xF0>` for each byte
+    /// that is only part of a character.
+    #[must_use]
+    pub fn label(&self, id: u32) -> String {
+        self.inner.pieces.label(id)
+    }
+
+    /// The `tokenizer.json`.
+    #[must_use]
+    pub fn to_json(&self) -> &str {
+        &self.inner.json
+    }
+
+    /// A hash of the `tokenizer.json`: another value means that ids may differ.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.inner.fingerprint
+    }
+
+    /// Writes the `tokenizer.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        crate::files::replace("save tokenizer", path, |w| w.write_all(self.inner.json.as_bytes()))
+    }
+
+    /// Writes `tokenizer.json` and the `tokenizer_config.json` that names its special tokens into a
+    /// folder, as `transformers` reads them.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn save_folder(&self, folder: &Path) -> Result<()> {
+        let mut config = serde_json::Map::new();
+        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        config.insert("clean_up_tokenization_spaces".into(), false.into());
+        let special = self.special;
+        let ids = [special.bos, special.eos, special.unk, special.pad];
+        for (name, id) in ["bos_token", "eos_token", "unk_token", "pad_token"].iter().zip(ids) {
+            if let Some(piece) = id.and_then(|id| self.id_to_piece(id)) {
+                config.insert((*name).into(), piece.into());
+            }
+        }
+        self.save(&folder.join("tokenizer.json"))?;
+        let path = folder.join("tokenizer_config.json");
+        crate::files::replace("save tokenizer", &path, |w| {
+            serde_json::to_writer_pretty(w, &config).map_err(Into::into)
+        })
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({:?}, V={})", self.inner.flavor, self.vocab_size())
+    }
+}
+
+/// Runs the `tokenizers` crate, whose panics on strange files become errors.
+pub(super) fn guard<T>(
+    operation: &'static str,
+    run: impl FnOnce() -> tokenizers::Result<T>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => {
+            Err(Error::new(Kind::Input, operation, format!("the tokenizer refused: {e}")))
+        }
+        Err(_) => Err(Error::new(Kind::Format, operation, "the tokenizer.json contradicts itself")
+            .hint("load it once in Python's tokenizers to see what it objects to")),
+    }
+}

@@ -1,0 +1,93 @@
+//! The KV cache changes nothing, and neither does the company in a batch.
+
+use crate::support::{distance, ids, zoo};
+use pellucid::backend::cpu::pool::Pool;
+use pellucid::model::config::Config;
+use pellucid::model::decoder::Decoder;
+use pellucid::model::observer::Observer;
+use pellucid::model::site::Site;
+use pellucid::model::weights::Weights;
+
+const T: usize = 20;
+
+/// Logits (T, V) of one row without any cache.
+fn whole(config: &Config, weights: &Weights, row: &[i32]) -> Vec<f32> {
+    let mut observer = Observer::new(config, 1, row.len(), &[Site::Logits], 2).unwrap();
+    observer.run(&Pool::new(2), weights, row).unwrap();
+    observer.value(Site::Logits).unwrap().to_vec()
+}
+
+#[test]
+fn token_by_token_equals_all_at_once() {
+    let pool = Pool::new(2);
+    for (name, config) in zoo() {
+        let weights = Weights::init(&config, 21);
+        let row = ids(3, T, config.vocab);
+        let expected = whole(&config, &weights, &row);
+        let mut decoder = Decoder::new(&config, 1, config.context, 2).unwrap();
+        for (t, id) in row.iter().enumerate() {
+            let logits = decoder.extend(&pool, &weights, &[*id], 1, &[1]).unwrap();
+            let far = distance(logits, &expected[t * config.vocab..][..config.vocab]);
+            assert!(far <= 2e-5, "{name} position {t}: {far}");
+        }
+        // A prompt at once, then the rest in uneven pieces.
+        decoder.reset();
+        let mut at = 0;
+        for piece in [13, 1, 4, 2] {
+            let logits =
+                decoder.extend(&pool, &weights, &row[at..at + piece], piece, &[piece]).unwrap();
+            at += piece;
+            let far = distance(logits, &expected[(at - 1) * config.vocab..][..config.vocab]);
+            assert!(far <= 2e-5, "{name} after {at}: {far}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_different_lengths_do_not_disturb_each_other() {
+    let pool = Pool::new(2);
+    for (name, config) in zoo() {
+        let weights = Weights::init(&config, 22);
+        let lengths = [3, 17, 9];
+        let rows: Vec<Vec<i32>> =
+            lengths.iter().enumerate().map(|(i, n)| ids(i as u64, n + 2, config.vocab)).collect();
+        let mut decoder = Decoder::new(&config, 3, config.context, 2).unwrap();
+        let mut prompt = vec![0; 3 * 17];
+        for (i, row) in rows.iter().enumerate() {
+            prompt[i * 17..][..lengths[i]].copy_from_slice(&row[..lengths[i]]);
+        }
+        let v = config.vocab;
+        let check = |logits: &[f32], extra: usize, live: [bool; 3]| {
+            for (i, row) in rows.iter().enumerate().filter(|(i, _)| live[*i]) {
+                let n = lengths[i] + extra;
+                let expected = whole(&config, &weights, &row[..n]);
+                let far = distance(&logits[i * v..][..v], &expected[(n - 1) * v..]);
+                assert!(far <= 2e-5, "{name} row {i} + {extra}: {far}");
+            }
+        };
+        check(decoder.extend(&pool, &weights, &prompt, 17, &lengths).unwrap(), 0, [true; 3]);
+        let next: Vec<i32> = rows.iter().zip(lengths).map(|(r, n)| r[n]).collect();
+        check(decoder.extend(&pool, &weights, &next, 1, &[1; 3]).unwrap(), 1, [true; 3]);
+        // Row 1 rests while the others go on.
+        let next: Vec<i32> = rows.iter().zip(lengths).map(|(r, n)| r[n + 1]).collect();
+        check(
+            decoder.extend(&pool, &weights, &next, 1, &[1, 0, 1]).unwrap(),
+            2,
+            [true, false, true],
+        );
+        assert_eq!(decoder.past(), [5, 18, 11]);
+    }
+}
+
+#[test]
+fn a_full_cache_is_an_error_and_changes_nothing() {
+    let (_, config) = zoo().remove(0);
+    let weights = Weights::init(&config, 1);
+    let pool = Pool::new(1);
+    let mut decoder = Decoder::new(&config, 1, 4, 1).unwrap();
+    decoder.extend(&pool, &weights, &[1, 2, 3], 3, &[3]).unwrap();
+    let error = decoder.extend(&pool, &weights, &[1, 2], 2, &[2]).unwrap_err().to_string();
+    assert!(error.contains("3 + 2") && error.contains("room for 4"), "{error}");
+    assert_eq!(decoder.past(), [3]);
+    assert!(Decoder::new(&config, 1, config.context + 1, 1).is_err());
+}

@@ -1,0 +1,7 @@
+//! Whole-model tests: one binary.
+
+mod decode;
+mod model;
+mod observe;
+mod parity;
+mod support;
