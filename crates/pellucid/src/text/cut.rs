@@ -7,7 +7,7 @@ use tokenizers::pre_tokenizers::split::SplitPattern;
 /// Splitting patterns, besides GPT-2's, for which a cut at [`exact`] changes nothing: none looks
 /// behind, each takes a lone line end either as the end of a match or as a match of its own, and
 /// none starts a match of other characters with a line end.
-const KNOWN: [&str; 3] = [
+pub(super) const KNOWN: [&str; 3] = [
     // cl100k, Llama 3
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     // Qwen 2

@@ -198,10 +198,10 @@ fn flavor(hub: &Hub, tokens: &[Option<String>]) -> (Flavor, Option<CharTable>) {
     }
 }
 
-/// Whether ordinary text never gives an added token.
+/// Whether ordinary text never gives an added token, and each takes its own spelling only.
 fn only_special(hub: &Hub) -> bool {
     let added = hub.get_added_vocabulary().get_added_tokens_decoder();
-    added.values().all(|token| token.special)
+    added.values().all(|t| t.special && !(t.lstrip || t.rstrip || t.single_word))
 }
 
 /// The merges of a BPE model are private to its crate; the file's spelling is not.

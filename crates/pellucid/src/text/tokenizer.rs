@@ -113,11 +113,10 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / self.bytes_per_id());
         let spelled = self.inner.marked.iter().any(|(name, _)| text.contains(name.as_str()));
-        if spelled {
-            self.encode_pieces(&self.inner.hub, text, &mut ids)
-                .map_err(|e| self.locate(text, Origin::default()).unwrap_or(e))?;
-        } else {
-            self.encode_into(text, Origin::default(), &mut ids)?;
+        match self.inner.flavor {
+            _ if !spelled => self.encode_into(text, Origin::default(), &mut ids)?,
+            Flavor::Characters | Flavor::Bytes => self.encode_marked(text, &mut ids)?,
+            _ => self.encode_pieces(&self.inner.hub, text, &mut ids)?,
         }
         Ok(ids)
     }
@@ -184,9 +183,21 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The error that says which character of `text` is unknown, if one is.
-    fn locate(&self, text: &str, origin: Origin) -> Option<Error> {
-        self.inner.table.as_ref()?.encode(text, origin, &mut vec![]).err()
+    /// The direct paths between special tokens: the leftmost one first, the longest of several.
+    fn encode_marked(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut at = 0;
+        loop {
+            let marked = self.inner.marked.iter();
+            let found = marked
+                .filter_map(|(name, id)| Some((text[at..].find(name.as_str())?, name.len(), *id)))
+                .min_by_key(|&(start, length, _)| (start, std::cmp::Reverse(length)));
+            let end = found.map_or(text.len(), |(start, ..)| at + start);
+            let line = text[..at].matches('\n').count() as u64;
+            self.encode_into(&text[at..end], Origin { byte: at as u64, line }, ids)?;
+            let Some((_, length, id)) = found else { return Ok(()) };
+            ids.push(id);
+            at = end + length;
+        }
     }
 
     fn bytes_per_id(&self) -> usize {
@@ -203,17 +214,20 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.check(ids)?;
         match self.inner.pieces.stitch {
-            Stitch::Bytes { strip: false, fallback: false } => {
+            Stitch::Bytes { strip } => {
                 let mut bytes = Vec::with_capacity(ids.len() * self.bytes_per_id());
                 for &id in ids {
                     bytes.extend_from_slice(self.inner.pieces.bytes(id));
+                }
+                if strip && bytes.first() == Some(&b' ') {
+                    bytes.remove(0);
                 }
                 Ok(match String::from_utf8(bytes) {
                     Ok(text) => text,
                     Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
                 })
             }
-            _ => guard("decode", || self.inner.hub.decode(ids, false)),
+            Stitch::Opaque => guard("decode", || self.inner.hub.decode(ids, false)),
         }
     }
 
