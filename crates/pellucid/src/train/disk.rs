@@ -23,12 +23,6 @@ impl Disk {
         Self { done: Cell::new(0), plug: Some(plug) }
     }
 
-    /// Operations so far.
-    #[cfg(test)]
-    pub(crate) fn operations(&self) -> u64 {
-        self.done.get()
-    }
-
     /// Counts an operation that something else performs.
     pub fn tick(&self) -> Result<()> {
         let number = self.done.get();

@@ -33,7 +33,7 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
-/// Mean loss over the first `most` validation batches (0: all). `(B, T)` is the length of `ids` and `targets`.
+/// Mean loss over the validation batches. `(B, T)` is the length of `ids` and `targets`.
 ///
 /// # Errors
 /// Nothing held out; NaN or infinity, naming the batch.
@@ -42,13 +42,10 @@ pub fn evaluate(
     pool: &Pool,
     weights: &Weights,
     data: &dyn Batches,
-    most: usize,
     (ids, targets): (&mut [i32], &mut [i32]),
 ) -> Result<Evaluation> {
-    let all = data.validation_batches();
-    let batches = if most == 0 { all } else { most.min(all) };
     let (mut sum, mut tokens) = (0.0f64, 0u64);
-    for number in 0..batches {
+    for number in 0..data.validation_batches() {
         data.validation(number, ids, targets)?;
         let (_, losses) = graph.evaluate(pool, weights, ids, targets)?;
         let counted = losses.iter().zip(targets.iter()).filter(|(_, t)| **t != IGNORE);

@@ -3,9 +3,10 @@
 //! Read in this order: [`step`] (one update), [`pretrain`] (the loop), [`resume`] (why a killed run loses nothing),
 //! [`run`] (every setting).
 //!
-//! This room does not know how a loss is computed ([`step::Graph`]), where tokens come from
-//! ([`evaluate::Batches`]), what a model file looks like ([`resume::Store`]) or what a terminal is
-//! ([`pretrain::Observer`]).
+//! The loop meets the rest through four traits: [`step::Graph`] computes losses, [`evaluate::Batches`] gives tokens,
+//! [`resume::Store`] writes model files, [`pretrain::Observer`] listens. [`launch`] puts the real ones in.
+//!
+//! This room does not know operations, terminals, signals or how a model generates.
 
 /// Memory known before step 1.
 pub mod budget;
@@ -19,6 +20,8 @@ pub mod disk;
 pub mod evaluate;
 /// TOML and flags to a run's settings.
 pub mod keys;
+/// From settings to a trained model.
+pub mod launch;
 /// What a run writes down, line by line.
 pub mod log;
 /// Nats to perplexity and bits.
@@ -39,6 +42,8 @@ pub mod rules;
 pub mod run;
 /// Warm-up and decay of the learning rate.
 pub mod schedule;
+/// From settings to tokens.
+pub mod source;
 /// One update.
 pub mod step;
 /// Scalars for TensorBoard.

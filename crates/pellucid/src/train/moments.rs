@@ -2,10 +2,10 @@
 
 use super::clip::demand_finite;
 use super::optimizer::AdamW;
+use crate::checkpoint::{load_tensors, save_tensors};
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::model::weights::ParamSpec;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Writes `m.<parameter>` and `v.<parameter>` of every parameter that moves.
@@ -13,19 +13,16 @@ pub(super) fn save(path: &Path, specs: &[ParamSpec], optimizer: &AdamW) -> Resul
     let (m, v) = optimizer.moments();
     demand_finite("first moment", m, specs)?;
     demand_finite("second moment", v, specs)?;
-    let mut views = Vec::new();
+    let mut named = Vec::new();
     for index in optimizer.trainable() {
         let spec = &specs[index];
         for (letter, flat) in [("m", m), ("v", v)] {
-            let bytes = bytemuck::cast_slice(&flat[spec.range()]);
-            let view = TensorView::new(Dtype::F32, spec.shape.clone(), bytes);
-            let view = view.map_err(|e| Error::new(Kind::Format, "train", e.to_string()))?;
-            views.push((format!("{letter}.{}", spec.name), view));
+            named.push((format!("{letter}.{}", spec.name), &spec.shape[..], &flat[spec.range()]));
         }
     }
-    let bytes = safetensors::serialize(views, None)
-        .map_err(|e| Error::new(Kind::Format, "train", e.to_string()))?;
-    files::replace("train", path, |w| w.write_all(&bytes))
+    let tensors: Vec<_> =
+        named.iter().map(|(name, shape, x)| (name.as_str(), *shape, *x)).collect();
+    save_tensors(path, &tensors, &BTreeMap::new())
 }
 
 /// Reads them back. With `thawed`, parameters that were frozen before start from zero moments.
@@ -35,24 +32,22 @@ pub(super) fn load(
     optimizer: &mut AdamW,
     thawed: bool,
 ) -> Result<()> {
-    let bytes = files::read("train", path)?;
-    let bad = |why: String| Error::new(Kind::Format, "train", format!("{}: {why}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
+    let file = load_tensors(path)?;
     for index in optimizer.trainable() {
         let spec = &specs[index];
         let (m, v) = optimizer.moments_mut();
         for (letter, flat) in [("m", m), ("v", v)] {
             let name = format!("{letter}.{}", spec.name);
-            let view = match file.tensor(&name) {
-                Ok(view) => view,
-                Err(_) if thawed => continue,
-                Err(_) => return Err(bad(format!("{name} is missing"))),
-            };
-            if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-                return Err(bad(format!("{name} is {:?} {:?}", view.shape(), view.dtype()))
-                    .fact(format!("the parameter is {:?} in f32", spec.shape)));
+            if thawed && !file.names().any(|n| n == name) {
+                continue;
             }
-            bytemuck::cast_slice_mut(&mut flat[spec.range()]).copy_from_slice(view.data());
+            let shape = file.shape(&name)?;
+            if shape != spec.shape {
+                let message = format!("{}: {name} is {shape:?}", path.display());
+                return Err(Error::new(Kind::Format, "train", message)
+                    .fact(format!("the parameter is {:?}", spec.shape)));
+            }
+            file.read_into(&name, &mut flat[spec.range()])?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use crate::backend::buffer::Buffer;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::model::weights::{ParamSpec, Weights};
+use crate::ops::adamw;
 use std::ops::Range;
 
 /// Parameters that are updated by the same rule.
@@ -24,9 +25,7 @@ pub struct Group {
 #[derive(Clone, Debug)]
 pub struct AdamW {
     groups: Vec<Group>,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
+    rule: adamw::AdamW,
     m: Buffer,
     v: Buffer,
 }
@@ -63,8 +62,8 @@ impl AdamW {
     #[must_use]
     pub fn with_groups(specs: &[ParamSpec], groups: Vec<Group>, keys: &OptimizerKeys) -> Self {
         let len = specs.last().map_or(0, |s| s.range().end.next_multiple_of(16));
-        let (beta1, beta2, eps) = (keys.beta1, keys.beta2, keys.eps);
-        Self { groups, beta1, beta2, eps, m: Buffer::zeros(len), v: Buffer::zeros(len) }
+        let rule = adamw::AdamW { beta1: keys.beta1, beta2: keys.beta2, eps: keys.eps };
+        Self { groups, rule, m: Buffer::zeros(len), v: Buffer::zeros(len) }
     }
 
     /// The groups.
@@ -98,64 +97,31 @@ impl AdamW {
         self.trainable().into_iter().map(|i| specs[i].range()).collect()
     }
 
-    /// One update with the gradients `grads * grad_scale`; `step` counts from 0.
+    /// One update with the gradients `grads * multiplier`; `step` counts from 0.
     pub fn update(
         &mut self,
         pool: &Pool,
         weights: &mut Weights,
         grads: &[f32],
         step: u64,
-        lr: f64,
-        grad_scale: f32,
-    ) {
+        (lr, multiplier): (f64, f64),
+    ) -> Result<()> {
         for group in &self.groups {
-            let rule = Rule {
-                lr: lr * group.lr_scale,
-                beta1: self.beta1,
-                beta2: self.beta2,
-                eps: self.eps,
-                weight_decay: group.weight_decay,
-                grad_scale,
-                step: step + 1,
-            };
+            let (lr, weight_decay) = (lr * group.lr_scale, group.weight_decay);
+            let rule = adamw::Step { lr, weight_decay, step: step + 1, multiplier };
             for &index in &group.params {
                 let range = weights.specs()[index].range();
                 let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
-                adamw(pool, rule, &mut weights.data_mut()[range.clone()], m, v, &grads[range]);
+                let piece = &mut weights.data_mut()[range.clone()];
+                self.rule.update(pool, rule, piece, &grads[range], m, v)?;
             }
         }
+        Ok(())
     }
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
-}
-
-#[derive(Clone, Copy)]
-struct Rule {
-    lr: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-    grad_scale: f32,
-    step: u64,
-}
-
-/// Stand-in until `ops::adamw` lands.
-fn adamw(_pool: &Pool, rule: Rule, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-    let (b1, b2) = (rule.beta1 as f32, rule.beta2 as f32);
-    let c1 = 1.0 - rule.beta1.powi(rule.step as i32);
-    let c2 = 1.0 - rule.beta2.powi(rule.step as i32);
-    let size = (rule.lr / c1) as f32;
-    let root = c2.sqrt() as f32;
-    let keep = (1.0 - rule.lr * rule.weight_decay) as f32;
-    for i in 0..w.len() {
-        let g = g[i] * rule.grad_scale;
-        m[i] = b1 * m[i] + (1.0 - b1) * g;
-        v[i] = b2 * v[i] + (1.0 - b2) * g * g;
-        w[i] = w[i] * keep - size * m[i] / (v[i].sqrt() / root + rule.eps as f32);
-    }
 }
 
 #[cfg(test)]
@@ -198,7 +164,7 @@ mod tests {
             let mut grads = vec![0.0f32; n];
             specs.iter().for_each(|s| grads[s.range()].fill_with(|| random.normal()));
             let lr = 0.01 * t as f64;
-            optimizer.update(&pool, &mut weights, &grads, t - 1, lr, 0.5);
+            optimizer.update(&pool, &mut weights, &grads, t - 1, (lr, 0.5)).unwrap();
             for spec in &specs {
                 if spec.name.starts_with("blocks.0.mlp.") {
                     continue;

@@ -31,6 +31,24 @@ pub enum Control {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Text is being encoded: bytes done, bytes in all.
+    Preparing {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Tokens are ready.
+    Data {
+        /// Training tokens.
+        train: u64,
+        /// Validation tokens.
+        validation: u64,
+        /// Ids of the tokenizer.
+        vocab: usize,
+        /// Bytes of text per validation token.
+        bytes_per_token: Option<f64>,
+    },
     /// Memory, before anything is computed.
     Budget(&'a Budget),
     /// The first step follows.
@@ -147,46 +165,15 @@ pub(super) fn pretrain_on(
     let positions = run.train.batch * run.time(job.config);
     let elements = job.weights.data().len();
     let budget = Budget::new(elements, positions, job.graph.activation_bytes());
-    let mut stop = observer.on(&Event::Budget(&budget)) == Control::Stop;
+    let stop = observer.on(&Event::Budget(&budget)) == Control::Stop;
     budget.check(&run, budget.weights)?;
     let folder = RunFolder::open(Path::new(&run.checkpoint.folder), disk)?;
-    let mut optimizer = AdamW::new(job.weights.specs(), &run.optimizer)?;
-    let mut state = State::new(job.config, job.data.fingerprint());
-    let mut resumed = None;
-    if let Some(last) = folder.last()? {
-        let both = (&mut *job.weights, &mut optimizer);
-        let (found, changed) = folder.load(&last, &state, &run, both, job.store)?;
-        for line in changed {
-            let warning = format!("a setting changed since the checkpoint: {line}");
-            stop |= observer.on(&Event::Warning(&warning)) == Control::Stop;
-        }
-        (state, resumed) = (found, Some(last));
-    }
-    let metrics_path = folder.path("metrics.jsonl");
-    let (metrics, whole) = Metrics::open(&folder.disk, &metrics_path, state.metrics_bytes)?;
-    if !whole {
-        stop |= observer
-            .on(&Event::Warning("metrics.jsonl lacks lines that the checkpoint counted"))
-            == Control::Stop;
-    }
-    let events = match run.log.tensorboard {
-        true => {
-            Some(Events::create(&folder.disk, Path::new(&run.checkpoint.folder), state.step + 1)?)
-        }
-        false => None,
-    };
-    folder.disk.replace(&folder.path("run.toml"), run.to_toml().as_bytes())?;
+    let optimizer = AdamW::new(job.weights.specs(), &run.optimizer)?;
+    let state = State::new(job.config, job.data.fingerprint());
     let t = &run.train;
     let stepper = Stepper::new(elements, positions, t.accumulation, t.seed, run.optimizer.clip);
-    let started = Event::Started {
-        step: state.step,
-        steps: t.steps,
-        parameters: job.weights.count(),
-        resumed: resumed.as_deref(),
-    };
-    stop |= observer.on(&started) == Control::Stop;
     let schedule = Schedule::new(&run);
-    let saved = resumed.map(|f| (state.step, f));
+    let (metrics, events, saved) = (None, None, None);
     let mut session = Session {
         job,
         run,
@@ -201,6 +188,7 @@ pub(super) fn pretrain_on(
         stop,
         observer,
     };
+    session.start()?;
     session.run().map_err(|e| session.with_last_good(e))
 }
 
@@ -211,7 +199,7 @@ struct Session<'a, 'o> {
     optimizer: AdamW,
     schedule: Schedule,
     state: State,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
     events: Option<Events>,
     stepper: Stepper,
     saved: Option<(u64, PathBuf)>,
@@ -220,6 +208,41 @@ struct Session<'a, 'o> {
 }
 
 impl Session<'_, '_> {
+    /// Continues from the last checkpoint, if there is one, and opens what the run writes.
+    fn start(&mut self) -> Result<()> {
+        if let Some(last) = self.folder.last()? {
+            let both = (&mut *self.job.weights, &mut self.optimizer);
+            let store = self.job.store;
+            let (state, changed) = self.folder.load(&last, &self.state, &self.run, both, store)?;
+            for line in changed {
+                self.tell(&Event::Warning(&format!(
+                    "a setting changed since the checkpoint: {line}"
+                )));
+            }
+            self.saved = Some((state.step, last));
+            self.state = state;
+        }
+        let (disk, path) = (&self.folder.disk, self.folder.path("metrics.jsonl"));
+        let (metrics, whole) = Metrics::open(disk, &path, self.state.metrics_bytes)?;
+        self.metrics = Some(metrics);
+        if self.run.log.tensorboard {
+            let root = Path::new(&self.run.checkpoint.folder);
+            self.events = Some(Events::create(disk, root, self.state.step + 1)?);
+        }
+        disk.replace(&self.folder.path("run.toml"), self.run.to_toml().as_bytes())?;
+        if !whole {
+            self.tell(&Event::Warning("metrics.jsonl lacks lines that the checkpoint counted"));
+        }
+        let resumed = self.saved.clone();
+        self.tell(&Event::Started {
+            step: self.state.step,
+            steps: self.run.train.steps,
+            parameters: self.job.weights.count(),
+            resumed: resumed.as_ref().map(|(_, folder)| folder.as_path()),
+        });
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<Outcome> {
         let mut loss = None;
         while !self.stop && self.state.step < self.run.train.steps && !self.given_up() {
@@ -284,7 +307,9 @@ impl Session<'_, '_> {
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
-        self.metrics.append(&self.folder.disk, line)?;
+        if let Some(metrics) = &mut self.metrics {
+            metrics.append(&self.folder.disk, line)?;
+        }
         match &mut self.events {
             Some(events) => events.append(&self.folder.disk, line.step, &line.scalars()),
             None => Ok(()),
@@ -295,8 +320,7 @@ impl Session<'_, '_> {
     fn evaluate(&mut self) -> Result<bool> {
         let Job { graph, data, weights, pool, .. } = &mut self.job;
         let batch = (&mut self.stepper.ids[..], &mut self.stepper.targets[..]);
-        let most = self.run.evaluate.batches;
-        let evaluation = evaluate(*graph, pool, weights, *data, most, batch)?;
+        let evaluation = evaluate(*graph, pool, weights, *data, batch)?;
         let step = self.state.step;
         self.write(&Line::of_evaluation(step, &evaluation))?;
         let best = self
@@ -322,7 +346,9 @@ impl Session<'_, '_> {
             return Ok(folder.clone());
         }
         demand_finite("weight", self.job.weights.data(), self.job.weights.specs())?;
-        self.state.metrics_bytes = self.metrics.sync(&self.folder.disk)?;
+        if let Some(metrics) = &self.metrics {
+            self.state.metrics_bytes = metrics.sync(&self.folder.disk)?;
+        }
         let Job { weights, store, .. } = &self.job;
         let whole = self.folder.save(&self.state, &self.run, weights, &self.optimizer, *store)?;
         self.saved = Some((self.state.step, whole.clone()));

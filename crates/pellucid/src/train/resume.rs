@@ -115,8 +115,12 @@ impl RunFolder {
     /// Opens or creates the folder and takes its lock, which ends with the process.
     pub fn open(root: &Path, disk: Disk) -> Result<Self> {
         disk.create_folder(root)?;
-        let path = root.join(".lock");
-        let lock = File::create(&path).map_err(|e| Error::io("train", &path, e))?;
+        // The folder itself is locked where the system allows it, so that no stray file is left.
+        let (path, lock) = match cfg!(unix) {
+            true => (root.to_path_buf(), File::open(root)),
+            false => (root.join(".lock"), File::create(root.join(".lock"))),
+        };
+        let lock = lock.map_err(|e| Error::io("train", &path, e))?;
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
             let message = format!("{}: another process trains in this folder", root.display());
             return Err(Error::new(Kind::Resource, "train", message)

@@ -4,35 +4,16 @@ use super::schedule::ScheduleKind;
 use crate::error::Result;
 use crate::model::config::{ActivationKind, Config, NormKind, NormPlacement, Positions};
 use serde::{Deserialize, Serialize};
-
-/// How documents are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataFormat {
-    /// By the file's ending.
-    Auto,
-    /// Plain text; a file is a document.
-    Text,
-    /// One JSON object a line.
-    Jsonl,
-    /// Comma-separated, first line names the columns.
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-    /// Token shards already prepared.
-    Shards,
-}
+use std::path::PathBuf;
 
 /// In which order windows of tokens are visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingKind {
-    /// Any window, with replacement.
+    /// Rows begin anywhere, with replacement, as in nanoGPT.
     Random,
-    /// Every window once per epoch, in an order shuffled anew for each epoch.
-    Shuffled,
-    /// In the order of the files.
-    Sequential,
+    /// Every window once per epoch, in an order of its own.
+    Epochs,
 }
 
 /// Number format of matrix products.
@@ -161,15 +142,17 @@ sections! {
         validation: Vec<String> = vec![],
         /// Part of the training tokens held out when no validation files are given.
         validation_fraction: f64 = 0.1,
-        /// auto, text, jsonl, csv, parquet or shards.
-        format: DataFormat = DataFormat::Auto,
-        /// Field or column that holds the text.
+        /// Field of a JSON line, or column of a Parquet file, that holds the text.
         field: String = "text".into(),
+        /// What stands between two documents of a plain text file; empty: a file is one document.
+        separator: String = String::new(),
+        /// Folder of the prepared tokens; follows: data, inside checkpoint.folder.
+        folder: Option<String> = None,
         /// characters, bytes, bpe, or the path of a tokenizer file.
         tokenizer: String = "characters".into(),
         /// Vocabulary size when a bpe tokenizer is trained.
         vocab: usize = 4096,
-        /// random, shuffled or sequential.
+        /// random or epochs.
         sampling: SamplingKind = SamplingKind::Random,
     }
     /// How long, how much at once.
@@ -302,6 +285,7 @@ impl RunConfig {
             norm_epsilon norm_placement activation gated bias norm_bias tied_head scaled_embedding dropout);
         run.model.window = Some(config.window.unwrap_or(0));
         run.train.time = Some(self.time(config));
+        run.data.folder = Some(self.data_folder().to_string_lossy().into());
         let lr = run.optimizer.lr.unwrap_or_else(|| config.suggested_learning_rate());
         run.optimizer.lr = Some(lr);
         run.optimizer.min_lr = Some(run.optimizer.min_lr.unwrap_or(lr / 10.0));
@@ -320,6 +304,15 @@ impl RunConfig {
     #[must_use]
     pub fn time(&self, config: &Config) -> usize {
         self.train.time.unwrap_or(config.context)
+    }
+
+    /// Folder of the prepared tokens.
+    #[must_use]
+    pub fn data_folder(&self) -> PathBuf {
+        match &self.data.folder {
+            Some(folder) => folder.into(),
+            None => PathBuf::from(&self.checkpoint.folder).join("data"),
+        }
     }
 
     /// Steps of linear warm-up.

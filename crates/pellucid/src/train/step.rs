@@ -8,11 +8,10 @@ use crate::autograd::RunInfo;
 use crate::backend::buffer::Buffer;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
+pub use crate::model::train_graph::IGNORE;
+use crate::model::train_graph::TrainGraph;
 use crate::model::weights::{ParamSpec, Weights};
 use std::time::Instant;
-
-/// A target that does not count.
-pub const IGNORE: i32 = -100;
 
 /// A loss with gradients; what the loop needs of a model.
 pub trait Graph {
@@ -41,6 +40,33 @@ pub trait Graph {
     ) -> Result<(f32, Vec<f32>)>;
     /// Bytes of activations that were planned.
     fn activation_bytes(&self) -> usize;
+}
+
+impl Graph for TrainGraph {
+    fn step(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        grads: &mut [f32],
+        first: bool,
+        ids: &[i32],
+        targets: &[i32],
+        run: RunInfo,
+    ) -> Result<f32> {
+        Self::step(self, pool, weights, grads, first, ids, targets, run)
+    }
+    fn evaluate(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        ids: &[i32],
+        targets: &[i32],
+    ) -> Result<(f32, Vec<f32>)> {
+        Self::evaluate(self, pool, weights, ids, targets)
+    }
+    fn activation_bytes(&self) -> usize {
+        Self::activation_bytes(self)
+    }
 }
 
 /// What happened in one update.
@@ -139,7 +165,7 @@ impl Stepper {
         }
         let lr = schedule.lr(step);
         let scale = clip::scale(grad_norm, self.clip);
-        optimizer.update(pool, weights, &self.grads, step, lr, scale);
+        optimizer.update(pool, weights, &self.grads, step, (lr, scale))?;
         let tokens = (self.ids.len() * self.accumulation) as u64;
         let seconds = start.elapsed().as_secs_f64();
         Ok(StepReport { step: step + 1, loss, grad_norm, lr, tokens, seconds })
