@@ -176,8 +176,15 @@ macro_rules! load_b {
         )
     };
 }
+/// Asks for two lines of packed panels that come soon.
+macro_rules! fetch {
+    ($at:literal) => {
+        concat!("prefetcht1 [{x} + 128*", $at, "]\nprefetcht1 [{x} + 128*", $at, " + 64]")
+    };
+}
 macro_rules! micro_kernel {
-    ($a:ident, $b:ident, $steps:ident, $sums:ident, $w:ident, $advance:literal, $($body:expr),+) => {
+    ($a:ident, $b:ident, $steps:ident, $sums:ident, $w:ident, $soon:ident, $advance:literal,
+     $($body:expr),+) => {
         asm!(
             "kmovw k1, {k:e}
              shr {k:e}, 16
@@ -190,6 +197,7 @@ macro_rules! micro_kernel {
             $($body,)+
             concat!("add {a}, ", $advance),
             concat!("add {b}, ", $advance),
+            concat!("add {x}, ", $advance, "/8"),
             "dec {n}
              jnz 2b
              tilestored [{t} + {s}*2], tmm0
@@ -199,6 +207,7 @@ macro_rules! micro_kernel {
             a = inout(reg) $a => _,
             b = inout(reg) $b => _,
             n = inout(reg) $steps => _,
+            x = inout(reg) $soon => _,
             s = in(reg) 64_usize,
             t = in(reg) $sums,
             p = inout(reg) $w.from,
@@ -224,6 +233,8 @@ macro_rules! micro_kernel {
 /// at the end of a step is overwritten by the last ones; without it a tile store after 650 ns
 /// without one stalls for 250 ns (measured on Granite Rapids).
 ///
+/// An eighth of a panel at `soon` is fetched to L2; a hint.
+///
 /// # Safety
 /// AVX-512 F exists; a [`Tiles`] lives on this thread; `steps` > 0; the panels are that long;
 /// `sums` has 32 × 32 values, aligned to 64 bytes, apart from `pending`; see [`Pending::flush`].
@@ -234,6 +245,7 @@ pub(super) unsafe fn multiply<const TERMS: usize>(
     steps: usize,
     sums: *mut f32,
     pending: &mut Pending,
+    soon: *const u8,
 ) {
     // SAFETY: reads and writes exactly what the caller promised.
     unsafe {
@@ -244,6 +256,7 @@ pub(super) unsafe fn multiply<const TERMS: usize>(
                 steps,
                 sums,
                 pending,
+                soon,
                 "2048",
                 load_b!(0),
                 load_a!(0),
@@ -258,26 +271,33 @@ pub(super) unsafe fn multiply<const TERMS: usize>(
                 steps,
                 sums,
                 pending,
+                soon,
                 "6144",
                 load_b!(0),
                 load_a!(2),
                 four_products!(),
                 write_row!(),
+                fetch!(0),
                 load_a!(1),
                 four_products!(),
                 write_row!(),
+                fetch!(1),
                 load_b!(1),
                 four_products!(),
                 write_row!(),
+                fetch!(2),
                 load_a!(0),
                 four_products!(),
                 write_row!(),
+                fetch!(3),
                 load_b!(2),
                 four_products!(),
                 write_row!(),
+                fetch!(4),
                 load_b!(0),
                 four_products!(),
                 write_row!(),
+                fetch!(5),
                 "tilestored [{t} + {s}*2], tmm0"
             ),
             _ => unreachable!("terms are 1 or 3"),

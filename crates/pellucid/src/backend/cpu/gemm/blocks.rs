@@ -175,6 +175,11 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         let steps = k.len().div_ceil(K_STEP);
         let mut sums =
             Sums { blocks: [[0.0; PANEL * PANEL]; 2], turn: 0, pending: Pending::NOTHING };
+        // While a shared panel is in use, the next one comes to L2, an eighth at a time.
+        let soon = |panel: usize, part: usize| {
+            let next = if panel + 1 == self.shared.end { 0 } else { panel + 1 - self.shared.start };
+            shared.wrapping_add(next * bytes + bytes / 8 * part.min(7))
+        };
         for first in self.shared.clone().step_by(group) {
             let panels = first..(first + group).min(self.shared.end);
             for panel in panels.clone() {
@@ -186,7 +191,7 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                     let next = self.pending(i, row * PANEL, col * PANEL);
                     // SAFETY: tiles are configured in `multiply`; the panels were packed with
                     // `steps` steps; this worker alone has this part of c.
-                    unsafe { sums.multiply::<TERMS>(a, b, steps, next) };
+                    unsafe { sums.multiply::<TERMS>(a, b, steps, next, soon(panel, j)) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
@@ -235,10 +240,11 @@ impl Sums {
         b: *const u8,
         steps: usize,
         next: Pending,
+        soon: *const u8,
     ) {
         let sums = self.blocks[self.turn].as_mut_ptr();
         // SAFETY: `pending` is about the other block.
-        unsafe { multiply::<TERMS>(a, b, steps, sums, &mut self.pending) };
+        unsafe { multiply::<TERMS>(a, b, steps, sums, &mut self.pending, soon) };
         self.pending = Pending { from: sums, ..next };
         self.turn = 1 - self.turn;
     }
