@@ -3,7 +3,7 @@
 use super::logit_lens::visible;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Config, Positions};
-use crate::ops::attention::{AttentionDims, Mask, SelfAttention};
+use crate::ops::attention::{AttentionDims, Mask, Rule, SelfAttention};
 use std::fmt::Write;
 
 /// Darkness in five steps; each step is a fifth of the attention.
@@ -25,7 +25,8 @@ pub fn pattern(config: &Config, qkv: &[f32], head: usize) -> Result<Vec<f32>> {
     let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
     let dims = AttentionDims { b: 1, t, s: t, h, kv, d };
     let mask = Mask { window: config.window, ..Mask::CAUSAL };
-    let op = SelfAttention::new(dims, mask)?.alibi(config.positions == Positions::Alibi);
+    let alibi = config.positions == Positions::Alibi;
+    let op = SelfAttention::new(dims, Rule { alibi, ..Rule::new(mask, d) })?;
     op.pattern(qkv, &[], 0, head)
 }
 
