@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::amx::{K_STEP, PANEL, Tiles, multiply, panel_bytes};
-use super::pack::{Operand, merge, pack};
+use super::amx::{K_STEP, PANEL, Pending, Tiles, multiply, panel_bytes};
+use super::pack::{Operand, ones, pack};
 use super::scratch::Purpose;
 use super::{Finish, Limits, Tile};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -172,20 +172,31 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         let bytes = panel_bytes(TERMS, k.len().div_ceil(K_STEP));
         let last = i + 1 == self.k_range.parts;
         let group = if self.share_b { FINISH_PANELS } else { 1 };
+        let steps = k.len().div_ceil(K_STEP);
+        let mut sums =
+            Sums { blocks: [[0.0; PANEL * PANEL]; 2], turn: 0, pending: Pending::NOTHING };
+        // While a shared panel is in use, the next one comes to L2, an eighth at a time.
+        let soon = |panel: usize, part: usize| {
+            let next = if panel + 1 == self.shared.end { 0 } else { panel + 1 - self.shared.start };
+            shared.wrapping_add(next * bytes + bytes / 8 * part.min(7))
+        };
         for first in self.shared.clone().step_by(group) {
             let panels = first..(first + group).min(self.shared.end);
             for panel in panels.clone() {
                 let s = shared.wrapping_add((panel - self.shared.start) * bytes);
                 for (j, other) in block.clone().enumerate() {
                     let t = streamed.wrapping_add(j * bytes);
-                    if self.share_b {
-                        self.micro(i, k.len(), (other, t), (panel, s));
-                    } else {
-                        self.micro(i, k.len(), (panel, s), (other, t));
-                    }
+                    let (a, b) = if self.share_b { (t, s) } else { (s, t) };
+                    let (row, col) = if self.share_b { (other, panel) } else { (panel, other) };
+                    let next = self.pending(i, row * PANEL, col * PANEL);
+                    // SAFETY: tiles are configured in `multiply`; the panels were packed with
+                    // `steps` steps; this worker alone has this part of c.
+                    unsafe { sums.multiply::<TERMS>(a, b, steps, next, soon(panel, j)) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
+                // SAFETY: as above.
+                unsafe { sums.pending.flush() };
                 let (rows, cols) =
                     if self.share_b { (block.clone(), panels) } else { (panels, block.clone()) };
                 let rows = rows.start * PANEL..(rows.end * PANEL).min(self.p.a.extent);
@@ -194,28 +205,47 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 finish(unsafe { Tile::new(self.p.c, self.p.c_stride, rows, cols) });
             }
         }
+        // SAFETY: as above.
+        unsafe { sums.pending.flush() };
     }
 
-    /// One 32 × 32 block of C.
-    #[inline]
-    fn micro(&self, i: usize, k: usize, a: (usize, *const u8), b: (usize, *const u8)) {
-        let (row, col) = (a.0 * PANEL, b.0 * PANEL);
+    /// Where the sums of one 32 × 32 block of C go.
+    fn pending(&self, i: usize, row: usize, col: usize) -> Pending {
         let (rows, cols) = (self.p.a.extent - row, self.p.b.extent - col);
-        let c = self.p.c.0.wrapping_add(row * self.p.c_stride + col);
-        let (steps, stride) = (k.div_ceil(K_STEP), self.p.c_stride);
-        let add = i > 0 || self.p.accumulate;
-        // SAFETY: tiles are configured in `multiply`; the panels were packed with `steps` steps;
-        // c is written inside its extent, by this worker alone.
-        unsafe {
-            if !add && rows >= PANEL && cols >= PANEL {
-                return multiply::<TERMS>(a.1, b.1, steps, c, stride * 4);
-            }
-            let mut block = Block([0.0; PANEL * PANEL]);
-            multiply::<TERMS>(a.1, b.1, steps, block.0.as_mut_ptr(), PANEL * 4);
-            merge(block.0.as_ptr(), c, stride, rows.min(PANEL), cols.min(PANEL), add);
+        Pending {
+            from: std::ptr::null(),
+            to: self.p.c.0.wrapping_add(row * self.p.c_stride + col),
+            stride: self.p.c_stride * size_of::<f32>(),
+            rows: rows.min(PANEL),
+            masks: [ones(cols.min(16)), ones(cols.saturating_sub(16).min(16))],
+            add: i > 0 || self.p.accumulate,
         }
     }
 }
 
+/// Two blocks of sums in turn: one is computed while the other is written to C.
 #[repr(align(64))]
-struct Block([f32; PANEL * PANEL]);
+struct Sums {
+    blocks: [[f32; PANEL * PANEL]; 2],
+    turn: usize,
+    pending: Pending,
+}
+
+impl Sums {
+    /// # Safety
+    /// See [`multiply`]; nobody else touches the part of c that `next` describes.
+    unsafe fn multiply<const TERMS: usize>(
+        &mut self,
+        a: *const u8,
+        b: *const u8,
+        steps: usize,
+        next: Pending,
+        soon: *const u8,
+    ) {
+        let sums = self.blocks[self.turn].as_mut_ptr();
+        // SAFETY: `pending` is about the other block.
+        unsafe { multiply::<TERMS>(a, b, steps, sums, &mut self.pending, soon) };
+        self.pending = Pending { from: sums, ..next };
+        self.turn = 1 - self.turn;
+    }
+}

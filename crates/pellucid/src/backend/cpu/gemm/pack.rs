@@ -136,7 +136,7 @@ unsafe fn pack_tile<const TERMS: usize, const WHOLE: bool>(
     }
 }
 
-fn ones(count: usize) -> __mmask16 {
+pub(super) fn ones(count: usize) -> __mmask16 {
     ((1_u32 << count) - 1) as __mmask16
 }
 
@@ -256,34 +256,4 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
         out[12 + j] = _mm512_shuffle_f32x4::<0xDD>(c, d);
     }
     out
-}
-
-/// Copies (or adds) the valid part of a 32 × 32 block into c.
-///
-/// # Safety
-/// AVX-512 F exists; `block` has 32 × 32 values; `rows` ≤ 32 rows of `cols` ≤ 32 values at `c`,
-/// `stride` apart, are writable.
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn merge(
-    block: *const f32,
-    c: *mut f32,
-    stride: usize,
-    rows: usize,
-    cols: usize,
-    add: bool,
-) {
-    let masks = [ones(cols.min(16)), ones(cols.saturating_sub(16))];
-    for row in 0..rows {
-        for (half, &mask) in masks.iter().enumerate() {
-            let to = c.wrapping_add(row * stride + half * 16);
-            // SAFETY: inside the block; lanes outside c are masked off.
-            unsafe {
-                let mut value = _mm512_loadu_ps(block.add(row * PANEL + half * 16));
-                if add {
-                    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
-                }
-                _mm512_mask_storeu_ps(to, mask, value);
-            }
-        }
-    }
 }
