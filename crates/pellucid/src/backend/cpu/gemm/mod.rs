@@ -19,12 +19,12 @@ use super::features::{Features, Isa};
 use super::pool::{Pool, Ptr};
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod amx;
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod blocks;
 mod few;
 #[cfg(target_arch = "x86_64")]
-mod pack;
+pub(crate) mod pack;
 mod plain;
 /// The product in f64 and plain loops.
 pub mod reference;
