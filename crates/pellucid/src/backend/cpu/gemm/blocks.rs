@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use super::amx::{K_STEP, PANEL, Pending, Tiles, multiply, panel_bytes};
+use super::amx::{K_STEP, PANEL, Panels, Tiles, multiply, panel_bytes};
 use super::pack::{Operand, ones, pack};
+use super::pending::Pending;
 use super::scratch::Purpose;
 use super::{Finish, Limits, Tile};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -187,11 +188,18 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 for (j, other) in block.clone().enumerate() {
                     let t = streamed.wrapping_add(j * bytes);
                     let (a, b) = if self.share_b { (t, s) } else { (s, t) };
+                    let at = Panels {
+                        a,
+                        b,
+                        next: t.wrapping_add(panel_bytes(TERMS, 1)),
+                        again: s,
+                        soon: soon(panel, j),
+                    };
                     let (row, col) = if self.share_b { (other, panel) } else { (panel, other) };
                     let next = self.pending(i, row * PANEL, col * PANEL);
                     // SAFETY: tiles are configured in `multiply`; the panels were packed with
                     // `steps` steps; this worker alone has this part of c.
-                    unsafe { sums.multiply::<TERMS>(a, b, steps, next, soon(panel, j)) };
+                    unsafe { sums.multiply::<TERMS>(at, steps, next) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
@@ -234,17 +242,10 @@ struct Sums {
 impl Sums {
     /// # Safety
     /// See [`multiply`]; nobody else touches the part of c that `next` describes.
-    unsafe fn multiply<const TERMS: usize>(
-        &mut self,
-        a: *const u8,
-        b: *const u8,
-        steps: usize,
-        next: Pending,
-        soon: *const u8,
-    ) {
+    unsafe fn multiply<const TERMS: usize>(&mut self, at: Panels, steps: usize, next: Pending) {
         let sums = self.blocks[self.turn].as_mut_ptr();
         // SAFETY: `pending` is about the other block.
-        unsafe { multiply::<TERMS>(a, b, steps, sums, &mut self.pending, soon) };
+        unsafe { multiply::<TERMS>(at, steps, sums, &mut self.pending) };
         self.pending = Pending { from: sums, ..next };
         self.turn = 1 - self.turn;
     }

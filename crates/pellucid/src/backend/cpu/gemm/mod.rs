@@ -25,12 +25,16 @@ mod blocks;
 mod few;
 #[cfg(target_arch = "x86_64")]
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pending;
 mod plain;
 /// The product in f64 and plain loops.
 pub mod reference;
 mod scratch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_numbers;
 
 /// Sizes of `c (m, n) = a (m, k) · b (k, n)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
