@@ -101,13 +101,12 @@ unsafe fn pack_tile<const TERMS: usize, const WHOLE: bool>(
     } else {
         (16 * operand.pitch, [low, high], [ones(rows), ones(rows)])
     };
+    let ahead = operand.pitch * if operand.k_contiguous { 16 } else { K_STEP };
     let load = |h: usize, q: usize| {
         let mask = if q < count[h] { mask[h] } else { 0 };
         let vector = from.wrapping_add(h * half + q * operand.pitch);
-        if !operand.k_contiguous {
-            // Rows of the next step are far apart in memory: a hint.
-            _mm_prefetch::<_MM_HINT_T1>(vector.wrapping_add(K_STEP * operand.pitch).cast());
-        }
+        // Rows of the next tile or step are far apart in memory: a hint.
+        _mm_prefetch::<_MM_HINT_T1>(vector.wrapping_add(ahead).cast());
         // SAFETY: a whole tile has all its values; else lanes outside the operand are masked off
         // and not accessed.
         unsafe { if WHOLE { _mm512_loadu_ps(vector) } else { _mm512_maskz_loadu_ps(mask, vector) } }
