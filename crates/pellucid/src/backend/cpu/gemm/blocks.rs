@@ -70,7 +70,7 @@ pub(super) unsafe fn product<const TERMS: usize>(pool: Option<&Pool>, p: &Produc
             let bytes = panel_bytes(TERMS, k_range.steps()) * shared.len();
             Purpose::Shared.lend(bytes, |packed| {
                 let stage = Stage::<TERMS> { p, share_b, shared: shared.clone(), k_range, packed };
-                run(&|worker| stage.pack_shared(part(stage.shared.len(), worker, workers)));
+                run(&|worker| stage.pack_shared(worker, workers));
                 run(&|worker| stage.multiply(worker, workers));
             });
         }
@@ -129,15 +129,23 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         self.packed.wrapping_add(panel_bytes(TERMS, before) * self.shared.len())
     }
 
-    /// Packs panels `mine`, counted from the first shared one.
-    fn pack_shared(&self, mine: Range<usize>) {
+    /// This worker's part of the shared panels: some panels, or some steps of all of them,
+    /// whichever reads longer runs of memory.
+    fn pack_shared(&self, worker: usize, workers: usize) {
+        let operand = self.operands().0;
         for i in self.k_range.range.clone() {
             let (k, before) = self.k_range.block(i);
-            let offset = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * mine.start;
+            let steps = k.len().div_ceil(K_STEP);
+            let (mine, only) = if operand.k_contiguous {
+                (part(self.shared.len(), worker, workers), 0..steps)
+            } else {
+                (0..self.shared.len(), part(steps, worker, workers))
+            };
             let panels = self.shared.start + mine.start..self.shared.start + mine.end;
-            let out = self.packed_block(before).wrapping_add(offset);
-            // SAFETY: AMX machines have AVX-512; only this worker writes these panels.
-            unsafe { pack::<TERMS>(self.operands().0, panels, k, out) };
+            let out = self.packed_block(before);
+            let out = out.wrapping_add(panel_bytes(TERMS, steps) * mine.start);
+            // SAFETY: AMX machines have AVX-512; only this worker writes these steps.
+            unsafe { pack::<TERMS>(operand, panels, k, only, out) };
         }
     }
 
@@ -153,8 +161,9 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 let (k, before) = self.k_range.block(i);
                 let bytes = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * block.len();
                 Purpose::Streamed.lend(bytes, |packed| {
+                    let only = 0..k.len().div_ceil(K_STEP);
                     // SAFETY: as in `pack_shared`; the buffer is this thread's.
-                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), packed) };
+                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), only, packed) };
                     self.block(i, k, self.packed_block(before), block.clone(), packed);
                 });
             }

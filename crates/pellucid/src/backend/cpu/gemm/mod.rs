@@ -189,7 +189,7 @@ impl Limits {
     /// Found by measurement (2 MiB of L2, 48 KiB of L1).
     fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self { k_block: 512, stream_panels: 8, shared_bytes: 12 << 20 },
+            Precision::F32 => Self { k_block: 512, stream_panels: 9, shared_bytes: 12 << 20 },
             Precision::Bf16 => Self { k_block: 768, stream_panels: 16, shared_bytes: 12 << 20 },
         }
     }

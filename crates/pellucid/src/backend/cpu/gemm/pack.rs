@@ -36,8 +36,8 @@ impl Operand {
     }
 }
 
-/// Packs panels `panels` for `k` into `out`, one panel after another; k is padded with zeros to
-/// whole steps, rows and columns beyond the extent are zeros.
+/// Packs panels `panels` for `k` into `out`, one panel after another, of which only steps `only`
+/// are written; k is padded with zeros to whole steps, rows and columns beyond the extent are zeros.
 ///
 /// # Safety
 /// AVX-512 (F, BW) and its bf16 conversions exist; `operand` describes readable memory; `out` has
@@ -46,6 +46,7 @@ pub(super) unsafe fn pack<const TERMS: usize>(
     operand: &Operand,
     panels: std::ops::Range<usize>,
     k: std::ops::Range<usize>,
+    only: std::ops::Range<usize>,
     out: *mut u8,
 ) {
     let steps = k.len().div_ceil(K_STEP);
@@ -70,11 +71,11 @@ pub(super) unsafe fn pack<const TERMS: usize>(
     if operand.k_contiguous {
         for panel in panels.clone() {
             for h in 0..2 {
-                (0..steps).for_each(|step| half(panel, step, h));
+                only.clone().for_each(|step| half(panel, step, h));
             }
         }
     } else {
-        for step in 0..steps {
+        for step in only {
             for panel in panels.clone() {
                 (0..2).for_each(|h| half(panel, step, h));
             }
