@@ -172,6 +172,12 @@ pub(crate) enum Level {
     Portable,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What [`Level::best`] answers on this thread, so that tests judge every level.
+    pub(super) static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
 impl Level {
     /// The levels that compute in f32 and that this machine can run and may use, best first.
     pub(crate) fn all() -> Vec<Self> {
@@ -199,6 +205,10 @@ impl Level {
 
     /// The best for whole sequences.
     pub(crate) fn best(dims: &AttentionDims, precision: Precision) -> Self {
+        #[cfg(test)]
+        if let Some(level) = FORCED.get() {
+            return level;
+        }
         #[cfg(target_arch = "x86_64")]
         if Features::get().used == Isa::Amx && dims.t >= 32 && dims.s >= 32 && dims.d >= 16 {
             return if precision == Precision::Bf16 { Self::RoundedTiles } else { Self::Tiles };
