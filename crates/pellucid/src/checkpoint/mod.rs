@@ -1,1 +1,40 @@
-//! (room under construction)
+//! Weights to files and back.
+//!
+//! A checkpoint is a folder in Hugging Face's layout, so that `transformers` can open what this library writes
+//! whenever the architecture is one it knows, and this library can open what `transformers` writes:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.json` | sizes and choices: the family's own keys, and ours whole under `"pellucid"` |
+//! | `model.safetensors` | the weights, F32 or BF16, under the family's names |
+//! | `generation_config.json` | how to sample, which tokens end a text |
+//! | `tokenizer.json` | copied as text; the room `text` understands it |
+//!
+//! [`save`] replaces a whole folder at once ([`transaction`] says how): a crash at any moment, even a power cut or a
+//! full disk, leaves the old checkpoint or the new one, never a mix. [`safetensors`] stores any named tensors, such as
+//! an optimizer's moments; inside a [`Transaction`] they become part of the same whole.
+//!
+//! This room does not know training, generation, tokenization or the arithmetic of a model: names, shapes and bytes.
+
+/// One folder: `save` and `load`.
+pub mod folder;
+/// How to sample, as `generation_config.json` says it.
+pub mod generation;
+/// Weights in llama2.c's format.
+pub mod import_llama2c;
+/// Foreign names and ours: one table per family.
+pub mod names;
+/// The format, read and written.
+pub mod safetensors;
+/// Several files replaced as one.
+pub mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use folder::{Loaded, load, load_config, save, write_into};
+pub use generation::GenerationConfig;
+pub use import_llama2c::import_llama2c;
+pub use names::Family;
+pub use safetensors::{StoredType, TensorFile, load_tensors, save_tensors, write_tensors};
+pub use transaction::{Snapshot, Transaction, recover};

@@ -186,7 +186,7 @@ impl Limits {
     fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self { k_block: 512, stream_panels: 8, shared_bytes: 12 << 20 },
-            Precision::Bf16 => Self { k_block: 384, stream_panels: 16, shared_bytes: 12 << 20 },
+            Precision::Bf16 => Self { k_block: 768, stream_panels: 16, shared_bytes: 12 << 20 },
         }
     }
 }

@@ -1,0 +1,217 @@
+//! `pellucid train`
+
+use crate::assemble::{Graph, assemble, precision};
+use crate::measure;
+use crate::out;
+use crate::plan;
+use crate::progress::Progress;
+use crate::signal;
+use clap::Args;
+use pellucid::error::{Error, Kind, Result};
+use pellucid::model::weights::Weights;
+use pellucid::train::pretrain::{Job, Outcome, Reason, pretrain};
+use pellucid::train::run::RunConfig;
+use pellucid::train::{log, plot};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every key of the TOML file is a flag too: --train.steps 100 --optimizer.lr 3e-4\n\
+    --model.positions rotary; `pellucid train --print-config` lists them all with their meaning.\n\
+    A run whose folder has a checkpoint is continued. Ctrl-C saves and stops; a second one aborts."
+)]
+pub(crate) struct Train {
+    /// Settings; flags win over them
+    run: Option<PathBuf>,
+    /// Files, folders or patterns to train on [data.train]
+    #[arg(long, value_name = "PATH")]
+    data: Vec<String>,
+    /// Folder of the run [checkpoint.folder]
+    #[arg(long, short, value_name = "FOLDER")]
+    out: Option<String>,
+    /// Where the model's sizes come from: nano, gpt2, llama [model.preset]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// One dial: blocks, 64 channels wide for each [model.depth]
+    #[arg(long, value_name = "N")]
+    depth: Option<String>,
+    /// characters, bytes, bpe or a tokenizer.json [data.tokenizer]
+    #[arg(long, value_name = "WHICH")]
+    tokenizer: Option<String>,
+    /// Updates of the weights [train.steps]
+    #[arg(long, value_name = "N")]
+    steps: Option<String>,
+    /// Sequences per micro-batch [train.batch]
+    #[arg(long, value_name = "N")]
+    batch: Option<String>,
+    /// Tokens per sequence [train.time]
+    #[arg(long, value_name = "N")]
+    time: Option<String>,
+    /// Peak learning rate [optimizer.lr]
+    #[arg(long, value_name = "X")]
+    lr: Option<String>,
+    /// f32 or bf16 [train.precision]
+    #[arg(long, value_name = "KIND")]
+    precision: Option<String>,
+    /// Fixes weights, batches and dropout [train.seed]
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+    /// Threads; 0 takes all cores [train.threads]
+    #[arg(long, value_name = "N")]
+    threads: Option<String>,
+    /// Any key: --set optimizer.beta2=0.95, the same as --optimizer.beta2 0.95
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Prints the settings as TOML and ends
+    #[arg(long)]
+    print_config: bool,
+    /// Plans the run, prints its memory and ends
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints only a JSON object, at the end
+    #[arg(long)]
+    json: bool,
+}
+
+impl Train {
+    pub(crate) fn run(self) -> Result<()> {
+        let run = self.settings()?;
+        if self.print_config {
+            return out::write(&run.to_toml());
+        }
+        signal::listen("saving … (Ctrl-C again aborts without saving)")?;
+        let watched = Watched { quiet: self.json, dry: self.dry_run };
+        let Some(outcome) = train(&run, &watched)? else { return Ok(()) };
+        if self.json {
+            return out::json(&summary(&outcome));
+        }
+        finish(&run, &outcome)
+    }
+
+    fn settings(&self) -> Result<RunConfig> {
+        let mut run = match &self.run {
+            Some(path) => RunConfig::load(path)?,
+            None => RunConfig::default(),
+        };
+        let flags = [
+            ("checkpoint.folder", &self.out),
+            ("model.preset", &self.preset),
+            ("model.depth", &self.depth),
+            ("data.tokenizer", &self.tokenizer),
+            ("train.steps", &self.steps),
+            ("train.batch", &self.batch),
+            ("train.time", &self.time),
+            ("optimizer.lr", &self.lr),
+            ("train.precision", &self.precision),
+            ("train.seed", &self.seed),
+            ("train.threads", &self.threads),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                run.set(key, value)?;
+            }
+        }
+        if !self.data.is_empty() {
+            run.data.train.clone_from(&self.data);
+        }
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                Error::new(Kind::Config, "train", format!("--set {pair}: no = is in it"))
+                    .hint("write --set train.steps=100")
+            })?;
+            run.set(key, value)?;
+        }
+        Ok(run)
+    }
+}
+
+/// How much is said, and whether anything is done.
+pub(crate) struct Watched {
+    pub(crate) quiet: bool,
+    pub(crate) dry: bool,
+}
+
+/// Trains as the settings say; `None` where it was only planned.
+pub(crate) fn train(run: &RunConfig, watched: &Watched) -> Result<Option<Outcome>> {
+    let assembled = assemble(run)?;
+    let pool = plan::pool(run.train.threads);
+    let mut graph = Graph::new(run, &assembled.config, pool.threads())?;
+    let mut weights = Weights::init(&assembled.config, run.train.seed);
+    let flops = (graph.0.flops_per_step() * run.train.accumulation as u64) as f64;
+    if watched.dry {
+        let positions = run.train.batch * run.time(&assembled.config);
+        let planned = graph.0.activation_bytes();
+        let budget = pellucid::train::budget::Budget::new(weights.data().len(), positions, planned);
+        out::line(format!("{} parameters", out::count(weights.count() as u64)))?;
+        out::line(format!("memory: {budget}"))?;
+        return out::line(format!("{} FLOPs per update", out::short(flops))).map(|()| None);
+    }
+    let (train, held) = assembled.tokens;
+    if !watched.quiet {
+        let (train, held) = (out::short(train as f64), out::short(held as f64));
+        out::complain(&format!("{train} tokens to train on, {held} held out"));
+    }
+    let peak =
+        if watched.quiet { 0.0 } else { measure::peak(&pool, precision(run.train.precision)) };
+    let job = Job {
+        run,
+        config: &assembled.config,
+        weights: &mut weights,
+        graph: &mut graph,
+        data: &assembled.data,
+        store: &assembled.files,
+        pool: &pool,
+    };
+    let mut progress = Progress::new(flops, peak, watched.quiet);
+    pretrain(job, &mut progress).map(Some)
+}
+
+fn summary(outcome: &Outcome) -> serde_json::Value {
+    json!({
+        "reason": reason(outcome.reason),
+        "step": outcome.step,
+        "loss": outcome.loss,
+        "validation_loss": outcome.best.map(|b| b.0),
+        "validation_step": outcome.best.map(|b| b.1),
+        "folder": outcome.folder,
+        "seconds": outcome.seconds,
+    })
+}
+
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Steps => "all steps done",
+        Reason::NoImprovement => "no improvement",
+        Reason::Asked => "stopped on request",
+    }
+}
+
+/// The loss curve in the terminal; where its picture is.
+pub(crate) fn curve(folder: &Path) -> Result<()> {
+    let lines = log::read(&folder.join("metrics.jsonl"))?;
+    let points: Vec<(f64, f64)> =
+        lines.iter().filter_map(|l| Some((l.step as f64, l.loss?))).collect();
+    out::line(plot::ascii_curve(&points, 72, 12).trim_end())?;
+    let svg = folder.join("curve.svg");
+    if svg.is_file() {
+        out::line(format!("training loss per step; as a picture: {}", svg.display()))?;
+    }
+    Ok(())
+}
+
+fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
+    curve(Path::new(&run.checkpoint.folder))?;
+    let best = outcome
+        .best
+        .map_or(String::new(), |(loss, step)| format!(", validation {loss:.4} at step {step}"));
+    let loss = outcome.loss.map_or(String::new(), |l| format!(", loss {l:.4}"));
+    out::line(format!(
+        "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid generate {} \"…\"",
+        reason(outcome.reason),
+        outcome.step,
+        out::duration(outcome.seconds),
+        outcome.folder.display(),
+        run.checkpoint.folder
+    ))
+}

@@ -1,0 +1,146 @@
+//! The binary as a user meets it: exit codes, what goes to stdout and stderr, closed pipes.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn pellucid(args: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ok(args: &[&str], folder: &Path) -> String {
+    let out = pellucid(args, folder);
+    assert!(out.status.success(), "{args:?}\n{}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn errors_go_to_stderr_with_exit_code_1_and_usage_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = pellucid(&["generate", "nowhere", "hello"], folder.path());
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(missing.stdout.is_empty());
+    let said = text(&missing.stderr);
+    assert!(said.starts_with("error: ") && said.contains("nowhere"), "{said}");
+    assert!(said.contains("hint: "), "{said}");
+    assert_eq!(pellucid(&["generate"], folder.path()).status.code(), Some(2));
+    assert_eq!(pellucid(&["no-such-command"], folder.path()).status.code(), Some(2));
+    assert_eq!(pellucid(&["--version"], folder.path()).status.code(), Some(0));
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = pellucid(&["train", "--data", "x", "--train.stps", "5"], folder.path());
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong.stderr);
+    assert!(said.contains("train.steps"), "{said}");
+    let none = pellucid(&["train"], folder.path());
+    assert!(text(&none.stderr).contains("--data"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn the_printed_config_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--train.steps", "7", "--optimizer.lr=0.5", "--model.positions", "rotary"];
+    let toml = ok(&[&["train", "--print-config"][..], &flags].concat(), folder.path());
+    assert!(toml.contains("steps = 7") && toml.contains("lr = 0.5"), "{toml}");
+    assert!(toml.contains("positions = \"rotary\""), "{toml}");
+    std::fs::write(folder.path().join("run.toml"), &toml).unwrap();
+    assert_eq!(ok(&["train", "run.toml", "--print-config"], folder.path()), toml);
+}
+
+#[test]
+fn completions_name_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ok(&["completions", shell], folder.path());
+        assert!(script.contains("tokenize") && script.contains("doctor"));
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_silent() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(["inspect", "gpt2", "--list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{:?}", out.status);
+    assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+}
+
+#[test]
+fn inspect_counts_gpt2() {
+    let folder = tempfile::tempdir().unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(&["inspect", "gpt2", "--json"], folder.path())).unwrap();
+    assert_eq!(json["parameters"], 124_439_808);
+    // 2 * (12 * 12 * 768² + 50257 * 768) + 4 * 12 * 768 * 512.
+    assert_eq!(json["flops_per_token"]["forward"], 265_938_432u64);
+    assert_eq!(json["bytes"]["cache_per_token"], 8 * 12 * 768);
+}
+
+#[test]
+fn a_tokenizer_is_learnt_and_round_trips() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "the cat sat on the mat and the dog sat on the log\n".repeat(50);
+    std::fs::write(folder.path().join("a.txt"), words).unwrap();
+    ok(&["tokenize", "train", "a.txt", "--out", "tok", "--vocab", "300"], folder.path());
+    let ids = ok(&["tokenize", "encode", "tok", "the cat sat"], folder.path());
+    let list: Vec<&str> = ids.split_whitespace().collect();
+    let decoded = ok(&[&["tokenize", "decode", "tok"][..], &list].concat(), folder.path());
+    assert_eq!(decoded, "the cat sat\n");
+    let about = ok(&["tokenize", "inspect", "tok", "--json"], folder.path());
+    let about: serde_json::Value = serde_json::from_str(&about).unwrap();
+    assert!(about["vocab"].as_u64().unwrap() > 256 && about["special"]["eos"].is_u64());
+    let bad = pellucid(&["tokenize", "decode", "tok", "99999"], folder.path());
+    assert_eq!(bad.status.code(), Some(1));
+}
+
+#[test]
+fn train_generate_eval_and_continue() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("a.txt"), "hello world, hello moon. ".repeat(200)).unwrap();
+    let flags = "--data a.txt --out run --model.layers 1 --model.width 32 --model.heads 2 --time 16 \
+                 --batch 4 --lr 1e-2 --schedule.warmup 2 --evaluate.every 10 --evaluate.batches 2 --threads 1";
+    let train = |steps: &str| -> serde_json::Value {
+        let mut args: Vec<&str> = vec!["train", "--json", "--steps", steps];
+        args.extend(flags.split_whitespace());
+        serde_json::from_str(ok(&args, path).trim()).unwrap()
+    };
+    let first = train("20");
+    assert_eq!(first["step"], 20);
+    let second = train("40");
+    assert_eq!(second["step"], 40);
+    assert!(second["loss"].as_f64() < first["loss"].as_f64(), "{first} {second}");
+    let continued =
+        ok(&["generate", "run", "hello", "-n", "5", "-t", "0", "--json", "--threads", "1"], path);
+    let row: serde_json::Value = serde_json::from_str(continued.trim()).unwrap();
+    assert_eq!(row["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(row["stop"], "max tokens");
+    let plain = ok(&["generate", "run", "hello", "-n", "5", "-t", "0", "--threads", "1"], path);
+    assert_eq!(plain.trim_end(), format!("hello{}", row["text"].as_str().unwrap()).trim_end());
+    let long = "hello ".repeat(10);
+    let refused = pellucid(&["generate", "run", &long], path);
+    assert!(text(&refused.stderr).contains("--truncate-prompt"), "{}", text(&refused.stderr));
+    ok(&["generate", "run", &long, "--truncate-prompt", "-n", "2"], path);
+    let scores = ok(&["eval", "run", "a.txt", "--json", "--threads", "1"], path);
+    let scores: serde_json::Value = serde_json::from_str(scores.trim()).unwrap();
+    let (loss, bits) =
+        (scores["loss"].as_f64().unwrap(), scores["bits_per_byte"].as_f64().unwrap());
+    // One character is one byte here.
+    assert!((bits - loss / std::f64::consts::LN_2).abs() < 1e-6, "{scores}");
+    assert!(ok(&["inspect", "run"], path).contains("L=1 blocks"));
+}
