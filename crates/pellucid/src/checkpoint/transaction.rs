@@ -39,7 +39,7 @@ pub struct Transaction {
     folder: PathBuf,
     removed: Vec<String>,
     open: bool,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Transaction {
@@ -202,8 +202,18 @@ fn sync(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was just forked holds the same open file until it runs its program.
+        let _ = self.0.unlock();
+    }
+}
+
 /// An exclusive lock on the folder itself, where the system has such.
-fn lock(folder: &Path) -> Result<Option<File>> {
+fn lock(folder: &Path) -> Result<Option<Lock>> {
     if cfg!(not(unix)) {
         return Ok(None);
     }
@@ -216,7 +226,7 @@ fn lock(folder: &Path) -> Result<Option<File>> {
         }
         // Some network file systems cannot lock; then the user keeps writers apart.
         Err(fs::TryLockError::Error(_)) => Ok(None),
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock(file))),
     }
 }
 

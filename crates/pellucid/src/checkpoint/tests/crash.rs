@@ -64,7 +64,8 @@ fn a_crash_during_recovery_is_recovered() {
         // The decisive rename is step 13 or so: take the first crash after it.
         let committed = (1..40).find(|&n| {
             fault::crash_at(Some(n));
-            let _ = write(path, &llama(), 2, None);
+            let error = write(path, &llama(), 2, None).unwrap_err();
+            assert_eq!(error.kind(), Kind::Interrupted, "{error}");
             fault::crash_at(None);
             path.join(".pellucid-next").is_dir()
         });
