@@ -102,12 +102,11 @@ impl Demo {
         (run.train.batch, run.train.time) = (if self.quick { 16 } else { 32 }, Some(64));
         (run.train.seed, run.train.threads) = (self.seed, self.threads);
         run.optimizer.lr = Some(if self.quick { 5e-3 } else { 3e-3 });
-        run.schedule.warmup = 50;
         run.checkpoint.folder = self.out.display().to_string();
         run.checkpoint.every = 0;
         let seconds = if self.quick { self.seconds.min(5.0) } else { self.seconds };
         run.train.steps = plan::steps_in(&run, seconds)?;
-        run.schedule.warmup = run.schedule.warmup.min(run.train.steps / 5);
+        run.schedule.warmup = Some((run.train.steps / 5).min(50));
         run.evaluate.every = (run.train.steps / 10).max(1);
         run.evaluate.batches = 8;
         Ok(run)

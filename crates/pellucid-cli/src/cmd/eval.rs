@@ -6,7 +6,6 @@ use crate::plan;
 use clap::Args;
 use pellucid::autograd::Recompute;
 use pellucid::backend::cpu::gemm::Precision;
-use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
 use pellucid::error::Result;
 use pellucid::model::train_graph::{TrainGraph, TrainOptions};

@@ -6,7 +6,6 @@ use crate::model::Model;
 use crate::out;
 use crate::plan;
 use clap::Args;
-use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
 use pellucid::generate::{Event, Flow, GenerateOptions, Generated};
 use serde_json::json;

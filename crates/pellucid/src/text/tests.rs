@@ -1,3 +1,6 @@
+// Tests may print: a skipped one says so, and speeds are worth seeing.
+#![allow(clippy::print_stderr)]
+
 use super::characters::EACH;
 use super::*;
 use proptest::prelude::*;
@@ -110,11 +113,14 @@ fn long_texts_are_cut_without_changing_ids() {
     let (Some(tokenizer), Some(path)) = (gpt2(), shared("tinyshakespeare/input.txt")) else {
         return;
     };
-    assert!(tokenizer.inner.cuttable);
+    assert!(tokenizer.inner.cache.is_some());
     let text = std::fs::read_to_string(path).unwrap();
     let start = std::time::Instant::now();
     let ids = tokenizer.encode(&text).unwrap();
     eprintln!("gpt-2 bpe: {:.1} MB/s", text.len() as f64 / 1e6 / start.elapsed().as_secs_f64());
+    let start = std::time::Instant::now();
+    assert_eq!(tokenizer.encode(&text).unwrap(), ids);
+    eprintln!("again: {:.1} MB/s", text.len() as f64 / 1e6 / start.elapsed().as_secs_f64());
     // nanoGPT's data/shakespeare/readme: 301,966 + 36,059 tokens for the two parts apart.
     let cut = text.char_indices().nth((text.chars().count() as f64 * 0.9) as usize).unwrap().0;
     assert_eq!(tokenizer.encode(&text[..cut]).unwrap().len(), 301_966);
@@ -277,6 +283,40 @@ fn run(mut stream: StreamDecoder, ids: &[u32]) -> (Vec<String>, Option<String>) 
     (pieces, stopped)
 }
 
+/// Whether pieces show a text as a stream must: all of it, whole characters only, and nothing of
+/// what comes after the first stop string or begins it.
+fn shows(pieces: &[String], text: &str, stops: &[&str]) -> bool {
+    let end = stops.iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
+    let mut so_far = String::new();
+    pieces.iter().all(|piece| {
+        so_far.push_str(piece);
+        text[..end].starts_with(so_far.as_str())
+    }) && so_far == text[..end]
+}
+
+#[test]
+fn wrong_streams_are_caught() {
+    let tokenizer = Tokenizer::bytes();
+    let text = "a😀b\n\nUser: c";
+    let ids = tokenizer.encode(text).unwrap();
+    let right = run(StreamDecoder::new(&tokenizer).with_stops(["User:"]), &ids).0;
+    assert!(shows(&right, text, &["User:"]));
+    let each: Vec<String> = ids.iter().map(|&id| tokenizer.decode(&[id]).unwrap()).collect();
+    let dropped: Vec<String> = each.iter().filter(|p| *p != "\u{FFFD}").cloned().collect();
+    let late = run(StreamDecoder::new(&tokenizer), &ids).0;
+    let mut with_stop = right.clone();
+    with_stop.push("User:".into());
+    for (name, wrong) in [
+        ("every token by itself", &each),
+        ("half characters dropped", &dropped),
+        ("stop strings ignored", &late),
+        ("the stop string shown", &with_stop),
+        ("the rest forgotten", &right[..right.len() / 4].to_vec()),
+    ] {
+        assert!(!shows(wrong, text, &["User:"]), "{name}");
+    }
+}
+
 #[test]
 fn a_stream_never_shows_half_a_character() {
     let text = "a😶‍🌫️é🦙 z";
@@ -286,8 +326,7 @@ fn a_stream_never_shows_half_a_character() {
         let ids = tokenizer.encode(text).unwrap();
         assert!(ids.len() > 8, "the emoji is split");
         let (pieces, _) = run(StreamDecoder::new(&tokenizer), &ids);
-        assert!(pieces.iter().all(|piece| !piece.contains('\u{FFFD}')), "{pieces:?}");
-        assert_eq!(pieces.concat(), text);
+        assert!(shows(&pieces, text, &[]), "{pieces:?}");
         assert!(pieces.iter().filter(|piece| piece.is_empty()).count() >= 3, "{pieces:?}");
         // Cut inside the last emoji: one replacement at the end, not before.
         let cut = ids.len() - 4;
@@ -318,8 +357,9 @@ fn stop_strings_are_never_shown_not_even_in_part() {
     let tokenizer = Tokenizer::bytes();
     let stream = || StreamDecoder::new(&tokenizer).with_stops(["\n\nUser:", "END", ""]);
     let ids = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
-    let (pieces, stopped) = run(stream(), &ids("hi\n\nUsed ENglish\n\nUser: more"));
-    assert_eq!(pieces.concat(), "hi\n\nUsed ENglish");
+    let text = "hi\n\nUsed ENglish\n\nUser: more END";
+    let (pieces, stopped) = run(stream(), &ids(text));
+    assert!(shows(&pieces, text, &["\n\nUser:", "END"]), "{pieces:?}");
     assert_eq!(stopped.as_deref(), Some("\n\nUser:"));
     let (pieces, stopped) = run(stream(), &ids("so EN"));
     assert_eq!((pieces.concat().as_str(), stopped), ("so EN", None));
@@ -349,18 +389,24 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_changes_no_id(text in "[a-c!1é \\n\\t']{1,60}", limit in 1usize..60) {
+    fn a_cut_changes_no_id(text in "[a-c!1é\u{A0} \\n\\r\\t']{1,60}", limit in 4usize..60) {
         let level = small_bpe();
         let mut llama3: serde_json::Value = serde_json::from_str(level.to_json()).unwrap();
         llama3["pre_tokenizer"] = serde_json::json!({"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": cut::KNOWN[0]}, "behavior": "Isolated", "invert": false},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]});
         for tokenizer in [level, Tokenizer::from_json(llama3.to_string()).unwrap()] {
-            prop_assert!(tokenizer.inner.cuttable);
-            if let Some(at) = cut::exact(&text, limit) {
+            prop_assert!(tokenizer.inner.cache.is_some());
+            prop_assert_eq!(cut::Segments(&text).collect::<String>(), text.as_str());
+            let wanted = slow(&tokenizer, &text).unwrap();
+            prop_assert_eq!(tokenizer.encode(&text).unwrap(), wanted.clone());
+            prop_assert_eq!(tokenizer.encode(&text).unwrap(), wanted.clone(), "from the cache");
+            // Pieces of a stream, where they end after a lone line end.
+            let at = piece_end(&text, limit);
+            if at < text.len() && cut::Segments(&text).scan(0, |sum, s| { *sum += s.len(); Some(*sum) }).any(|end| end == at) {
                 let mut ids = tokenizer.encode(&text[..at]).unwrap();
                 ids.extend(tokenizer.encode(&text[at..]).unwrap());
-                prop_assert_eq!(ids, tokenizer.encode(&text).unwrap(), "cut at {}", at);
+                prop_assert_eq!(ids, wanted, "cut at {}", at);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The tokenizer: encode, decode, and what each id stands for.
 
+use super::cache::Cache;
 use super::characters::CharTable;
-use super::cut;
+use super::cut::Segments;
 use super::pieces::{Pieces, Stitch};
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use tokenizers::Tokenizer as Hub;
 
 /// What scheme a [`Tokenizer`] follows.
@@ -96,13 +97,10 @@ pub(super) struct Inner {
     pub(super) pieces: Pieces,
     /// `(content, id)` of the tokens marked special.
     pub(super) marked: Vec<(String, u32)>,
-    /// Whether cutting at [`cut::exact`] provably leaves the ids as they are.
-    pub(super) cuttable: bool,
+    /// Of ordinary text; there if encoding by [`cut::Segments`] provably leaves the ids as they are.
+    pub(super) cache: Option<Mutex<Cache>>,
     pub(super) fingerprint: u64,
 }
-
-/// Documents above this many bytes are encoded in pieces where that changes no id.
-const LONG: usize = 1 << 16;
 
 impl Tokenizer {
     /// Ids of `text`. Special tokens written out in it, such as `<|endoftext|>`, become their ids;
@@ -116,7 +114,7 @@ impl Tokenizer {
         match self.inner.flavor {
             _ if !spelled => self.encode_into(text, Origin::default(), &mut ids)?,
             Flavor::Characters | Flavor::Bytes => self.encode_marked(text, &mut ids)?,
-            _ => self.encode_pieces(&self.inner.hub, text, &mut ids)?,
+            _ => encode_whole(&self.inner.hub, text, &mut ids)?,
         }
         Ok(ids)
     }
@@ -157,28 +155,45 @@ impl Tokenizer {
                 ids.extend(text.bytes().map(u32::from));
                 Ok(())
             }
-            _ if self.inner.marked.is_empty() => self.encode_pieces(&self.inner.hub, text, ids),
+            _ if self.inner.marked.is_empty() => self.encode_hub(&self.inner.hub, text, ids),
             _ => {
                 let ordinary = self.inner.ordinary.get_or_init(|| {
                     let mut hub = self.inner.hub.clone();
                     hub.set_encode_special_tokens(true);
                     hub
                 });
-                self.encode_pieces(ordinary, text, ids)
+                self.encode_hub(ordinary, text, ids)
             }
         }
     }
 
-    fn encode_pieces(&self, hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = match self.inner.cuttable && rest.len() > LONG {
-                true => cut::exact(rest, LONG).unwrap_or(rest.len()),
-                false => rest.len(),
-            };
-            let encoding = guard("encode", || hub.encode_fast(&rest[..end], false))?;
-            ids.extend_from_slice(encoding.get_ids());
-            rest = &rest[end..];
+    /// Segment by segment where that changes no id, else as a whole.
+    fn encode_hub(&self, hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let Some(cache) = &self.inner.cache else { return encode_whole(hub, text, ids) };
+        // Another thread has it: do without what it learned.
+        let (mut shared, mut own);
+        let cache = match cache.try_lock() {
+            Ok(guard) => {
+                shared = guard;
+                &mut *shared
+            }
+            Err(TryLockError::Poisoned(poisoned)) => {
+                shared = poisoned.into_inner();
+                &mut *shared
+            }
+            Err(TryLockError::WouldBlock) => {
+                own = Cache::default();
+                &mut own
+            }
+        };
+        for segment in Segments(text) {
+            if let Some(known) = cache.get(segment) {
+                ids.extend_from_slice(known);
+                continue;
+            }
+            let start = ids.len();
+            encode_whole(hub, segment, ids)?;
+            cache.put(segment, &ids[start..]);
         }
         Ok(())
     }
@@ -351,6 +366,13 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({:?}, V={})", self.inner.flavor, self.vocab_size())
     }
+}
+
+fn encode_whole(hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    if !text.is_empty() {
+        ids.extend_from_slice(guard("encode", || hub.encode_fast(text, false))?.get_ids());
+    }
+    Ok(())
 }
 
 /// Runs the `tokenizers` crate, whose panics on strange files become errors.

@@ -56,7 +56,7 @@ impl CachedAttention {
             q: View { data: qkv, offset: 0, batch: t * row, head: d, row },
             k: cache(k),
             v: cache(v),
-            level: Level::best(),
+            level: Level::vectors(),
         }
     }
 
@@ -137,7 +137,7 @@ impl InferenceOp for CachedAttention {
         vec![b * kv * s * d; 2]
     }
     fn scratch(&self, threads: usize) -> usize {
-        threads * cpu::forward_scratch(&self.dims)
+        threads * cpu::forward_scratch(&self.dims, Level::vectors())
     }
     fn flops(&self) -> u64 {
         // As if the cache were full.

@@ -61,15 +61,17 @@ fn instruction_sets_agree() {
     let (pool, n) = (Pool::new(1), op.outputs()[0]);
     let run = |level: Level| {
         let call = cpu::Call { level, ..op.call(&qkv, &[]) };
-        let (mut out, mut scratch) = (vec![0.0; n], vec![0.0; op.scratch(1)]);
+        let mut scratch = vec![f32::NAN; cpu::forward_scratch(&op.dims, level)];
+        let mut out = vec![0.0; n];
         cpu::forward(&pool, &call, &mut out, None, &mut scratch);
         out
     };
     let portable = run(Level::Portable);
-    let fused: Vec<_> = Level::all().into_iter().filter(|l| *l != Level::Portable).collect();
-    for level in &fused {
-        let out = run(*level);
-        assert!(out == run(fused[0]), "{level:?} differs in bits from {:?}", fused[0]);
+    let vectors = run(Level::vectors());
+    for level in Level::all() {
+        let out = run(level);
+        let fused = format!("{level:?}").starts_with("Avx");
+        assert!(!fused || out == vectors, "{level:?} differs in bits from other vectors");
         for (a, b) in out.iter().zip(&portable) {
             assert!((a - b).abs() <= 3e-6, "{level:?} {a} portable {b}");
         }
@@ -198,7 +200,7 @@ impl Cache {
 }
 
 #[test]
-fn cached_steps_equal_prefill_and_training_to_the_bit() {
+fn cached_steps_equal_prefill_to_the_bit_and_training_nearly() {
     for (h, kv, d, alibi, window) in [
         (4, 2, 16, false, None),
         (2, 2, 64, true, None),
@@ -211,8 +213,9 @@ fn cached_steps_equal_prefill_and_training_to_the_bit() {
         let dims = AttentionDims { b: 1, t, s: t, h, kv, d };
         let op = SelfAttention::new(dims, rule).unwrap();
         let qkv = normal(9, op.inputs()[0]);
-        let (want, _) = both(&op, &qkv, 1);
+        let (trained, _) = both(&op, &qkv, 1);
         let width = (h + 2 * kv) * d;
+        let mut want = vec![];
         for cuts in [vec![t], vec![1; t], vec![130, 1, 1, 17, 61], vec![7; 30]] {
             let mut cache = Cache::new(1, 256, (h, kv, d), rule);
             let (mut got, mut at) = (vec![], 0);
@@ -220,7 +223,11 @@ fn cached_steps_equal_prefill_and_training_to_the_bit() {
                 got.extend(cache.feed(&qkv[at * width..(at + n) * width], &[n as i32]).unwrap());
                 at += n;
             }
-            assert!(got == want, "h {h} kv {kv} d {d}");
+            for (a, b) in got.iter().zip(&trained) {
+                assert!((a - b).abs() <= 2e-6, "cached {a}, trained {b}");
+            }
+            assert!(want.is_empty() || got == want, "h {h} kv {kv} d {d}");
+            want = got;
         }
     }
 }

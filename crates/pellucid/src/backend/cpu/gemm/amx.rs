@@ -8,14 +8,14 @@ use std::arch::asm;
 use std::cell::Cell;
 
 /// Rows of A and columns of B in one panel.
-pub(super) const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 /// Values of k that one tile product consumes.
-pub(super) const K_STEP: usize = 32;
+pub(crate) const K_STEP: usize = 32;
 /// Bytes of one tile.
-pub(super) const TILE_BYTES: usize = 1024;
+pub(crate) const TILE_BYTES: usize = 1024;
 
 /// Bytes of a panel of `steps` steps.
-pub(super) const fn panel_bytes(terms: usize, steps: usize) -> usize {
+pub(crate) const fn panel_bytes(terms: usize, steps: usize) -> usize {
     steps * terms * 2 * TILE_BYTES
 }
 
@@ -42,12 +42,12 @@ thread_local! {
 }
 
 /// While it lives, this thread's tiles are configured. Loans nest.
-pub(in crate::backend::cpu) struct Tiles(());
+pub(crate) struct Tiles(());
 
 impl Tiles {
     /// # Safety
     /// `Features::used` is `Amx`.
-    pub(in crate::backend::cpu) unsafe fn configure() -> Self {
+    pub(crate) unsafe fn configure() -> Self {
         if DEPTH.replace(DEPTH.get() + 1) == 0 {
             // SAFETY: tiles exist and are permitted; CONFIG is a valid palette-1 configuration.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) }
@@ -70,22 +70,22 @@ impl Drop for Tiles {
 /// The next product of panels writes it while it computes: stores to C miss every cache, and a
 /// burst of them would hold up the loads of tiles.
 #[derive(Clone, Copy)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     /// Rows of 32 values, one after another.
-    pub(super) from: *const f32,
-    pub(super) to: *mut f32,
+    pub(crate) from: *const f32,
+    pub(crate) to: *mut f32,
     /// Bytes between rows of C.
-    pub(super) stride: usize,
+    pub(crate) stride: usize,
     /// Rows that are left.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// Which of the 16 + 16 columns exist.
-    pub(super) masks: [u16; 2],
+    pub(crate) masks: [u16; 2],
     /// Add to C instead of replacing it.
-    pub(super) add: bool,
+    pub(crate) add: bool,
 }
 
 impl Pending {
-    pub(super) const NOTHING: Self = Self {
+    pub(crate) const NOTHING: Self = Self {
         from: std::ptr::null(),
         to: std::ptr::null_mut(),
         stride: 0,
@@ -99,7 +99,7 @@ impl Pending {
     /// # Safety
     /// AVX-512 F exists; `from` is readable and `to` writable as described.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn flush(&mut self) {
+    pub(crate) unsafe fn flush(&mut self) {
         use std::arch::x86_64::*;
         for row in 0..self.rows {
             for (half, &mask) in self.masks.iter().enumerate() {
@@ -239,7 +239,7 @@ macro_rules! micro_kernel {
 /// AVX-512 F exists; a [`Tiles`] lives on this thread; `steps` > 0; the panels are that long;
 /// `sums` has 32 × 32 values, aligned to 64 bytes, apart from `pending`; see [`Pending::flush`].
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn multiply<const TERMS: usize>(
+pub(crate) unsafe fn multiply<const TERMS: usize>(
     a: *const u8,
     b: *const u8,
     steps: usize,
@@ -310,7 +310,7 @@ pub(super) unsafe fn multiply<const TERMS: usize>(
 ///
 /// # Safety
 /// A [`Tiles`] lives on this thread.
-pub(in crate::backend::cpu) unsafe fn spin(rounds: usize) {
+pub(crate) unsafe fn spin(rounds: usize) {
     // SAFETY: touches tile registers only.
     unsafe {
         asm!(

@@ -19,12 +19,12 @@ use super::features::{Features, Isa};
 use super::pool::{Pool, Ptr};
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod amx;
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod blocks;
 mod few;
 #[cfg(target_arch = "x86_64")]
-mod pack;
+pub(crate) mod pack;
 mod plain;
 /// The product in f64 and plain loops.
 pub mod reference;
@@ -186,7 +186,7 @@ impl Limits {
     fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self { k_block: 512, stream_panels: 8, shared_bytes: 12 << 20 },
-            Precision::Bf16 => Self { k_block: 384, stream_panels: 16, shared_bytes: 12 << 20 },
+            Precision::Bf16 => Self { k_block: 768, stream_panels: 16, shared_bytes: 12 << 20 },
         }
     }
 }

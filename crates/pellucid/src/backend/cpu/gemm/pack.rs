@@ -10,17 +10,17 @@ use super::amx::{K_STEP, PANEL, TILE_BYTES, panel_bytes};
 
 /// One operand: `extent` rows of A or columns of B, each with `k` values.
 #[derive(Clone, Copy)]
-pub(super) struct Operand {
-    pub(super) data: *const f32,
+pub(crate) struct Operand {
+    pub(crate) data: *const f32,
     /// Rows of A, columns of B.
-    pub(super) extent: usize,
-    pub(super) k: usize,
+    pub(crate) extent: usize,
+    pub(crate) k: usize,
     /// Values between neighbours in the direction that is not contiguous.
-    pub(super) pitch: usize,
+    pub(crate) pitch: usize,
     /// Values of k are contiguous (else rows of A, columns of B are).
-    pub(super) k_contiguous: bool,
+    pub(crate) k_contiguous: bool,
     /// B's tiles have k along rows; A's have k along columns.
-    pub(super) k_down: bool,
+    pub(crate) k_down: bool,
 }
 
 // SAFETY: read only.
@@ -42,7 +42,7 @@ impl Operand {
 /// # Safety
 /// AVX-512 (F, BW) and its bf16 conversions exist; `operand` describes readable memory; `out` has
 /// room for the panels and is aligned to 64 bytes.
-pub(super) unsafe fn pack<const TERMS: usize>(
+pub(crate) unsafe fn pack<const TERMS: usize>(
     operand: &Operand,
     panels: std::ops::Range<usize>,
     k: std::ops::Range<usize>,
@@ -136,7 +136,7 @@ unsafe fn pack_tile<const TERMS: usize, const WHOLE: bool>(
     }
 }
 
-pub(super) fn ones(count: usize) -> __mmask16 {
+pub(crate) fn ones(count: usize) -> __mmask16 {
     ((1_u32 << count) - 1) as __mmask16
 }
 

@@ -1,4 +1,5 @@
 #![allow(clippy::print_stderr)]
+#![allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must fail
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
