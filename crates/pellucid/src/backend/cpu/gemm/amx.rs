@@ -44,12 +44,12 @@ thread_local! {
 }
 
 /// While it lives, this thread's tiles are configured. Loans nest.
-pub(in crate::backend::cpu) struct Tiles(());
+pub(crate) struct Tiles(());
 
 impl Tiles {
     /// # Safety
     /// `Features::used` is `Amx`.
-    pub(in crate::backend::cpu) unsafe fn configure() -> Self {
+    pub(crate) unsafe fn configure() -> Self {
         if DEPTH.replace(DEPTH.get() + 1) == 0 {
             // SAFETY: tiles exist and are permitted; CONFIG is a valid palette-1 configuration.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) }

@@ -7,8 +7,9 @@
 
 use super::engine::Engine;
 use super::simd::Avx512;
-use crate::backend::cpu::gemm::amx::{self, K_STEP, PANEL, Pending, TILE_BYTES, panel_bytes};
+use crate::backend::cpu::gemm::amx::{self, K_STEP, PANEL, TILE_BYTES, panel_bytes};
 use crate::backend::cpu::gemm::pack::{Operand, ones, pack};
+use crate::backend::cpu::gemm::pending::Pending;
 
 /// bf16 for each f32.
 const TERMS: usize = 1;
@@ -34,10 +35,10 @@ pub(super) struct Panels {
 
 impl Tiles {
     unsafe fn pack(operand: Operand, buffer: *mut f32) -> Panels {
-        let panels = 0..operand.extent.div_ceil(PANEL);
+        let (panels, steps) = (0..operand.extent.div_ceil(PANEL), operand.k.div_ceil(K_STEP));
         // SAFETY: the caller of `left` or `right` promised the source and the buffer.
-        unsafe { pack::<TERMS>(&operand, panels, 0..operand.k, buffer.cast()) };
-        Panels { data: buffer.cast(), bytes: panel_bytes(TERMS, operand.k.div_ceil(K_STEP)) }
+        unsafe { pack::<TERMS>(&operand, panels, 0..operand.k, 0..steps, buffer.cast()) };
+        Panels { data: buffer.cast(), bytes: panel_bytes(TERMS, steps) }
     }
 }
 
@@ -125,7 +126,8 @@ impl Engine for Tiles {
                 // SAFETY: the panels hold `steps` steps from here; `pending` is about the other block.
                 unsafe {
                     let (a, b) = (Self::below(left, i).data, Self::beyond(right, 0, j).data);
-                    amx::multiply::<TERMS>(a, b, steps, sums, &mut self.pending, a);
+                    let at = amx::Panels { a, b, next: a, again: b, soon: a };
+                    amx::multiply::<TERMS>(at, steps, sums, &mut self.pending);
                 }
                 self.pending = Pending { from: sums, ..next };
                 self.turn = 1 - self.turn;
