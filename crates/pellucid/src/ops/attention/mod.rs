@@ -40,6 +40,8 @@ mod self_attention;
 /// Shapes, seeds and deliberately wrong kernels.
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+#[cfg(any(test, feature = "cases"))]
+mod faults;
 #[cfg(test)]
 mod tests;
 

@@ -31,6 +31,7 @@ fn every_case_with_every_instruction_set() {
 /// Tiles that round operands to 8 bits are off by about 2^-9 of the largest element, and no more.
 #[test]
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::print_stderr)] // a skipped test says so
 fn rounded_tiles_are_off_by_rounding_only() {
     if Level::best(&op(1, 64, 1, 1, 64, Mask::NONE).dims, Precision::Bf16) != Level::Tiles {
         eprintln!("SKIPPED: no AMX");

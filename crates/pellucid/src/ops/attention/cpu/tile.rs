@@ -94,3 +94,33 @@ pub(super) fn places(t: usize, rows: Range<usize>) -> impl Iterator<Item = (usiz
         place
     })
 }
+
+/// Which rows of a tile look at a block of columns, for blocks asked from left to right.
+pub(super) struct Lookers {
+    first: usize,
+    end: usize,
+}
+
+impl Lookers {
+    #[inline(always)]
+    pub(super) fn new(tile: &Tile) -> Self {
+        let first = (0..tile.len).find(|&j| tile.ranges[j].1 > 0).unwrap_or(0);
+        Self { first, end: first }
+    }
+
+    #[inline(always)]
+    pub(super) fn at(&mut self, tile: &Tile, c0: usize, c1: usize) -> (usize, usize) {
+        if !tile.one_head {
+            return (0, tile.len);
+        }
+        // Inside one head, the non-empty ranges are neighbours and move only to the right.
+        let looks = |j: usize| tile.ranges[j].1 > 0;
+        while self.first < tile.len && looks(self.first) && tile.ranges[self.first].1 <= c0 {
+            self.first += 1;
+        }
+        while self.end < tile.len && looks(self.end) && tile.ranges[self.end].0 < c1 {
+            self.end += 1;
+        }
+        (self.first.min(self.end), self.end)
+    }
+}
