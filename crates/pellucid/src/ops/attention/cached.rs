@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// of the `T` positions are real (the rest is padding on the right: not cached, output 0). States: k and v
 /// `(B, K, capacity, D)`. Output: `(B, T, H D)`.
 ///
-/// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls.
+/// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls; they
+/// are those of [`SelfAttention`](super::SelfAttention) in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
     dims: AttentionDims,

@@ -15,6 +15,40 @@ fn every_case_against_reference_finite_differences_and_wrong_kernels() {
     }
 }
 
+#[test]
+fn every_case_with_every_instruction_set() {
+    for &level in Level::all() {
+        cpu::FORCED.set(Some(level));
+        for case in cases::cases() {
+            for threads in [1, 3] {
+                case.judge(case.op.as_ref(), &Pool::new(threads)).unwrap();
+            }
+        }
+        cpu::FORCED.set(None);
+    }
+}
+
+/// Tiles that round operands to 8 bits are off by about 2^-9 of the largest element, and no more.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn rounded_tiles_are_off_by_rounding_only() {
+    if Level::best(&op(1, 64, 1, 1, 64, Mask::NONE).dims, Precision::Bf16) != Level::Tiles {
+        eprintln!("SKIPPED: no AMX");
+        return;
+    }
+    cpu::FORCED.set(Some(Level::Tiles));
+    for mut case in cases::cases() {
+        if case.name.contains("large-scores") || case.name.contains("x1x2x1x32") {
+            continue; // a rounded score of 200 is off by 1; one key has a gradient of 0
+        }
+        let exact = case.judge(case.op.as_ref(), &Pool::new(1));
+        assert!(exact.is_err(), "{} is not rounded", case.name);
+        case.tolerance = 2e-2;
+        case.judge(case.op.as_ref(), &Pool::new(2)).unwrap();
+    }
+    cpu::FORCED.set(None);
+}
+
 fn normal(key: u64, n: usize) -> Vec<f32> {
     let mut random = Random::new(key, 3);
     (0..n).map(|_| random.normal()).collect()
@@ -68,9 +102,9 @@ fn instruction_sets_agree() {
     };
     let portable = run(Level::Portable);
     let vectors = run(Level::vectors());
-    for level in Level::all() {
+    for &level in Level::all() {
         let out = run(level);
-        let fused = format!("{level:?}").starts_with("Avx");
+        let fused = level != Level::Portable || cfg!(target_arch = "aarch64");
         assert!(!fused || out == vectors, "{level:?} differs in bits from other vectors");
         for (a, b) in out.iter().zip(&portable) {
             assert!((a - b).abs() <= 3e-6, "{level:?} {a} portable {b}");
@@ -200,7 +234,7 @@ impl Cache {
 }
 
 #[test]
-fn cached_steps_equal_prefill_to_the_bit_and_training_nearly() {
+fn cached_steps_equal_prefill_and_training_to_the_bit() {
     for (h, kv, d, alibi, window) in [
         (4, 2, 16, false, None),
         (2, 2, 64, true, None),
@@ -213,9 +247,8 @@ fn cached_steps_equal_prefill_to_the_bit_and_training_nearly() {
         let dims = AttentionDims { b: 1, t, s: t, h, kv, d };
         let op = SelfAttention::new(dims, rule).unwrap();
         let qkv = normal(9, op.inputs()[0]);
-        let (trained, _) = both(&op, &qkv, 1);
+        let (want, _) = both(&op, &qkv, 1);
         let width = (h + 2 * kv) * d;
-        let mut want = vec![];
         for cuts in [vec![t], vec![1; t], vec![130, 1, 1, 17, 61], vec![7; 30]] {
             let mut cache = Cache::new(1, 256, (h, kv, d), rule);
             let (mut got, mut at) = (vec![], 0);
@@ -223,11 +256,7 @@ fn cached_steps_equal_prefill_to_the_bit_and_training_nearly() {
                 got.extend(cache.feed(&qkv[at * width..(at + n) * width], &[n as i32]).unwrap());
                 at += n;
             }
-            for (a, b) in got.iter().zip(&trained) {
-                assert!((a - b).abs() <= 2e-6, "cached {a}, trained {b}");
-            }
-            assert!(want.is_empty() || got == want, "h {h} kv {kv} d {d}");
-            want = got;
+            assert!(got == want, "h {h} kv {kv} d {d}");
         }
     }
 }

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
 use super::engine::Engine;
-use super::forward::{blot, lean};
+use super::forward::{inside, lean};
 use super::simd::{Isa, LANES, exp2};
-use super::tile::Tile;
+use super::tile::{Tile, places};
 use super::vectors::pack_rows;
 use super::{Call, Carve, KEYS, Level, QUERIES, Target, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -224,9 +224,9 @@ unsafe fn retreat<E: Engine>(
             }
         }
         if let Some(q) = gradients.q {
-            for r in 0..rows {
+            for (r, (head, position)) in places(t, 0..rows).enumerate() {
                 let row = std::slice::from_raw_parts(work.dq.add(r * width), d);
-                q.put((b, kv * call.group() + r / t, r % t), row, call.scale);
+                q.put((b, kv * call.group() + head, position), row, call.scale);
             }
         }
     }
@@ -243,29 +243,28 @@ unsafe fn prepare<E: Engine>(
 ) {
     let AttentionDims { t, h, d, .. } = call.dims;
     let width = d.next_multiple_of(LANES);
-    for r in 0..rows {
-        let (head, position) = (kv * call.group() + r / t, r % t);
+    for (r, (head, position)) in places(t, 0..rows).enumerate() {
+        let head = kv * call.group() + head;
         let row = ((b * t + position) * h + head) * d;
         let (out, d_out) = (&saved.out[row..row + d], &saved.d_out[row..row + d]);
-        let mut lanes = [0.0f32; LANES];
-        for (o, g) in out.chunks(LANES).zip(d_out.chunks(LANES)) {
-            for (lane, (o, g)) in lanes.iter_mut().zip(o.iter().zip(g)) {
-                *lane += o * g;
-            }
-        }
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                lanes[i] += lanes[i + half];
-            }
-        }
         // SAFETY: row `r` is in the tiles, the query in its view.
         unsafe {
+            let mut lanes = E::I::splat(0.0);
+            let mut rest = 0.0;
+            for c in (0..d).step_by(LANES) {
+                if c + LANES <= d {
+                    let (o, g) = (E::I::load(out[c..].as_ptr()), E::I::load(d_out[c..].as_ptr()));
+                    lanes = E::I::fma(o, g, lanes);
+                } else {
+                    rest = out[c..].iter().zip(&d_out[c..]).map(|(o, g)| o * g).sum();
+                }
+            }
+            *work.delta.add(r) = E::I::sum(lanes) + rest;
+            *work.lse.add(r) = saved.lse[(b * h + head) * t + position] * LOG2_E;
             let q = call.q.at(b, head, position);
             pack_rows((q, 0), (work.q.add(r * width), width), 1, d, call.scale * LOG2_E);
             pack_rows((d_out.as_ptr(), 0), (work.d_out.add(r * width), width), 1, d, 1.0);
             std::slice::from_raw_parts_mut(work.dq.add(r * width), width).fill(0.0);
-            *work.delta.add(r) = lanes[0];
-            *work.lse.add(r) = saved.lse[(b * h + head) * t + position] * LOG2_E;
         }
     }
 }
@@ -294,17 +293,20 @@ unsafe fn scores<E: Engine>(
         }
         work.engine.flush();
         for j in 0..tile.len {
-            let r = tile.first + j;
-            let head = kv * call.group() + r / t;
-            let position = call.past(b) as f32 + (r % t) as f32 - s0 as f32;
-            let bias = call.alibi.then(|| (-slope(head, h) * LOG2_E, position));
+            let (head, position) = tile.places[j];
+            let head = kv * call.group() + head;
+            if call.alibi {
+                let from = call.past(b) as f32 + position as f32 - s0 as f32;
+                let bias = (-slope(head, h) * LOG2_E, from);
+                lean::<E::I>(work.p.add(j * KEYS), tile.columns, bias);
+            }
             let kept = call.dropout.map(|dropout| {
                 let (c0, n) = (tile.columns.0, tile.columns.1 - tile.columns.0);
                 let kept = std::slice::from_raw_parts_mut(work.kept.add(c0), n);
-                dropout.factors((b * h + head) * t + r % t, s0 + c0, kept);
+                dropout.factors((b * h + head) * t + position, s0 + c0, kept);
                 work.kept.cast_const()
             });
-            differentiate(work, tile, j, bias, kept);
+            differentiate(work, tile, j, kept);
         }
     }
 }
@@ -385,26 +387,27 @@ unsafe fn differentiate<E: Engine>(
     work: &Work<E>,
     tile: &Tile,
     j: usize,
-    bias: Option<(f32, f32)>,
     kept: Option<*const f32>,
 ) {
-    let (r, range) = (tile.first + j, tile.ranges[j]);
+    let r = tile.first + j;
     // SAFETY: the columns are in the rows, the rows in the tiles.
     unsafe {
         let (p, ds) = (work.p.add(j * KEYS), work.ds.add(j * KEYS));
-        if range.0 >= range.1 {
-            blot(p, tile.columns, (tile.columns.1, tile.columns.1), 0.0);
-            blot(ds, tile.columns, (tile.columns.1, tile.columns.1), 0.0);
-            return;
-        }
-        let columns = (range.0 / LANES * LANES, range.1.next_multiple_of(LANES));
-        if let Some(bias) = bias {
-            lean::<E::I>(p, columns, bias);
-        }
-        let (lse, delta) = (E::I::splat(*work.lse.add(r)), E::I::splat(*work.delta.add(r)));
-        for c in (columns.0..columns.1).step_by(LANES) {
-            let e = exp2::<E::I>(E::I::sub(E::I::load(p.add(c)), lse));
+        let lse = E::I::splat(*work.lse.add(r));
+        let delta = E::I::splat(*work.delta.add(r));
+        let zero = E::I::splat(0.0);
+        for c in (tile.columns.0..tile.columns.1).step_by(LANES) {
+            let Some((lo, hi)) = inside(c, tile.ranges[j]) else {
+                E::I::store(p.add(c), zero);
+                E::I::store(ds.add(c), zero);
+                continue;
+            };
+            let mut e = exp2::<E::I>(E::I::sub(E::I::load(p.add(c)), lse));
             let mut dp = E::I::load(ds.add(c));
+            if (lo, hi) != (0, LANES) {
+                e = E::I::within(e, lo, hi, 0.0);
+                dp = E::I::within(dp, lo, hi, 0.0);
+            }
             let mut dropped = e;
             if let Some(kept) = kept {
                 let kept = E::I::load(kept.add(c));
@@ -414,7 +417,5 @@ unsafe fn differentiate<E: Engine>(
             E::I::store(p.add(c), dropped);
             E::I::store(ds.add(c), E::I::mul(e, E::I::sub(dp, delta)));
         }
-        blot(p, tile.columns, range, 0.0);
-        blot(ds, tile.columns, range, 0.0);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::simd::{Isa, LANES, exp2};
-use super::tile::Tile;
+use super::tile::{Tile, places};
 use super::vectors::pack_rows;
 use super::{Call, Carve, KEYS, Level, QUERIES, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -136,10 +136,10 @@ impl<E: Engine> Work<E> {
     unsafe fn start(&mut self, call: &Call<'_>, item: Item, rows: Range<usize>) {
         let (t, d) = (call.dims.t, call.dims.d);
         let width = d.next_multiple_of(LANES);
-        for r in rows {
+        for (r, (head, position)) in rows.clone().zip(places(t, rows)) {
             // SAFETY: row `r` is in the tiles, the query in its view.
             unsafe {
-                let q = call.q.at(item.b, item.kv * call.group() + r / t, r % t);
+                let q = call.q.at(item.b, item.kv * call.group() + head, position);
                 pack_rows((q, 0), (self.q.add(r * width), width), 1, d, call.scale * LOG2_E);
                 std::slice::from_raw_parts_mut(self.o.add(r * width), width).fill(0.0);
                 std::slice::from_raw_parts_mut(self.sums.add(r * LANES), LANES).fill(0.0);
@@ -186,8 +186,8 @@ unsafe fn attend<E: Engine>(call: &Call<'_>, item: Item, carve: Carve, results: 
                 visit(call, item, &mut work, &tile, s0, (q, k, v));
             }
         }
-        for r in tiles().flat_map(rows_of) {
-            finish(call, item, &work, r, results);
+        for i in tiles() {
+            finish(call, item, &work, rows_of(i), results);
         }
     }
 }
@@ -220,16 +220,18 @@ unsafe fn visit<E: Engine>(
         work.engine.flush();
         for (i, m, columns) in tile.strips() {
             for j in i..i + m {
-                let r = tile.first + j;
-                let head = item.kv * call.group() + r / t;
-                let position = call.past(item.b) as f32 + (r % t) as f32 - s0 as f32;
-                let bias = call.alibi.then(|| (-slope(head, h) * LOG2_E, position));
-                let p = work.p.add(j * KEYS);
-                soften(p, columns, tile.ranges[j], bias, work, r, width);
+                let (r, p) = (tile.first + j, work.p.add(j * KEYS));
+                let (head, position) = tile.places[j];
+                let head = item.kv * call.group() + head;
+                if call.alibi {
+                    let from = call.past(item.b) as f32 + position as f32 - s0 as f32;
+                    lean::<E::I>(p, columns, (-slope(head, h) * LOG2_E, from));
+                }
+                soften(p, columns, tile.ranges[j], work, r, width);
                 if let Some(dropout) = call.dropout {
                     let (c0, n) = (columns.0, columns.1 - columns.0);
                     let kept = std::slice::from_raw_parts_mut(work.kept, n);
-                    dropout.factors((item.b * h + head) * t + r % t, s0 + c0, kept);
+                    dropout.factors((item.b * h + head) * t + position, s0 + c0, kept);
                     let p = std::slice::from_raw_parts_mut(p.add(c0), n);
                     p.iter_mut().zip(kept).for_each(|(p, kept)| *p *= *kept);
                 }
@@ -264,13 +266,11 @@ pub(super) unsafe fn lean<I: Isa>(
     }
 }
 
-/// Sets columns `c0..c1` outside `lo..hi` to `x`.
+/// What of columns `c..c + 16` lies in `lo..hi`, counted from `c`; `None`: nothing, `(0, 16)`: all.
 #[inline(always)]
-pub(super) unsafe fn blot(p: *mut f32, (c0, c1): (usize, usize), (lo, hi): (usize, usize), x: f32) {
-    for c in (c0..lo.max(c0).min(c1)).chain(hi.max(c0)..c1) {
-        // SAFETY: the columns are in the row.
-        unsafe { *p.add(c) = x };
-    }
+pub(super) fn inside(c: usize, (lo, hi): (usize, usize)) -> Option<(usize, usize)> {
+    let (lo, hi) = (lo.saturating_sub(c), hi.saturating_sub(c).min(LANES));
+    (lo < hi).then_some((lo, hi))
 }
 
 /// A row's scores become exponentials; what was summed before is brought to the new largest score.
@@ -279,24 +279,22 @@ unsafe fn soften<E: Engine>(
     p: *mut f32,
     columns: (usize, usize),
     range: (usize, usize),
-    bias: Option<(f32, f32)>,
     work: &Work<E>,
     r: usize,
     width: usize,
 ) {
     // SAFETY: the columns are in the row, the row in the tiles.
     unsafe {
-        if range.0 >= range.1 {
-            blot(p, columns, (columns.1, columns.1), 0.0);
-            return;
-        }
-        if let Some(bias) = bias {
-            lean::<E::I>(p, columns, bias);
-        }
-        blot(p, columns, range, f32::NEG_INFINITY);
-        let mut largest = E::I::load(p.add(columns.0));
-        for c in (columns.0..columns.1).step_by(LANES).skip(1) {
-            largest = E::I::max(largest, E::I::load(p.add(c)));
+        let mut largest = E::I::splat(f32::NEG_INFINITY);
+        for c in (columns.0..columns.1).step_by(LANES) {
+            match inside(c, range) {
+                Some((0, LANES)) => largest = E::I::max(largest, E::I::load(p.add(c))),
+                Some((lo, hi)) => {
+                    let x = E::I::within(E::I::load(p.add(c)), lo, hi, f32::NEG_INFINITY);
+                    largest = E::I::max(largest, x);
+                }
+                None => E::I::store(p.add(c), E::I::splat(0.0)),
+            }
         }
         let before = *work.largest.add(r);
         let largest = before.max(E::I::largest(largest));
@@ -311,9 +309,13 @@ unsafe fn soften<E: Engine>(
             }
         }
         *work.largest.add(r) = largest;
-        let one = E::I::splat(1.0);
+        let (one, largest) = (E::I::splat(1.0), E::I::splat(largest));
         for c in (columns.0..columns.1).step_by(LANES) {
-            let e = exp2::<E::I>(E::I::sub(E::I::load(p.add(c)), E::I::splat(largest)));
+            let Some((lo, hi)) = inside(c, range) else { continue };
+            let mut e = exp2::<E::I>(E::I::sub(E::I::load(p.add(c)), largest));
+            if (lo, hi) != (0, LANES) {
+                e = E::I::within(e, lo, hi, 0.0);
+            }
             E::I::store(p.add(c), e);
             sum = E::I::fma(e, one, sum);
         }
@@ -321,31 +323,33 @@ unsafe fn soften<E: Engine>(
     }
 }
 
-/// Divides a row by its sum and writes it out.
+/// Divides rows by their sums and writes them out.
 #[inline(always)]
 unsafe fn finish<E: Engine>(
     call: &Call<'_>,
     item: Item,
     work: &Work<E>,
-    r: usize,
+    rows: Range<usize>,
     results: Results,
 ) {
     let AttentionDims { t, h, d, .. } = call.dims;
-    let (head, position) = (item.kv * call.group() + r / t, r % t);
-    // SAFETY: row (b, head, position) belongs to this item alone.
-    unsafe {
-        let out = results.out.slice(((item.b * t + position) * h + head) * d, d);
-        let lse = if call.range(item.b, position).is_empty() {
-            out.fill(0.0);
-            f32::NEG_INFINITY
-        } else {
-            let sum = E::I::sum(E::I::load(work.sums.add(r * LANES)));
-            let o = std::slice::from_raw_parts(work.o.add(r * d.next_multiple_of(LANES)), d);
-            out.iter_mut().zip(o).for_each(|(out, o)| *out = o / sum);
-            *work.largest.add(r) * LN_2 + sum.ln()
-        };
-        if let Some(to) = results.lse {
-            to.slice((item.b * h + head) * t + position, 1)[0] = lse;
+    for (r, (head, position)) in rows.clone().zip(places(t, rows)) {
+        let head = item.kv * call.group() + head;
+        // SAFETY: row (b, head, position) belongs to this item alone.
+        unsafe {
+            let out = results.out.slice(((item.b * t + position) * h + head) * d, d);
+            let lse = if call.range(item.b, position).is_empty() {
+                out.fill(0.0);
+                f32::NEG_INFINITY
+            } else {
+                let sum = E::I::sum(E::I::load(work.sums.add(r * LANES)));
+                let o = std::slice::from_raw_parts(work.o.add(r * d.next_multiple_of(LANES)), d);
+                out.iter_mut().zip(o).for_each(|(out, o)| *out = o / sum);
+                *work.largest.add(r) * LN_2 + sum.ln()
+            };
+            if let Some(to) = results.lse {
+                to.slice((item.b * h + head) * t + position, 1)[0] = lse;
+            }
         }
     }
 }

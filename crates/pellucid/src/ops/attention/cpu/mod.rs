@@ -156,12 +156,9 @@ impl Call<'_> {
 /// Which instructions to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// AMX tiles, an f32 as three bf16.
+    /// AMX tiles, operands rounded to bf16.
     #[cfg(target_arch = "x86_64")]
     Tiles,
-    /// AMX tiles, an f32 rounded to bf16.
-    #[cfg(target_arch = "x86_64")]
-    RoundedTiles,
     /// 512-bit registers with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -172,36 +169,43 @@ pub(crate) enum Level {
     Portable,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What [`Level::vectors`] answers on this thread, so that tests judge every level.
+    pub(super) static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
 impl Level {
     /// The levels that compute in f32 and that this machine can run and may use, best first.
-    pub(crate) fn all() -> Vec<Self> {
+    pub(crate) fn all() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
-        let levels = match Features::get().used {
-            Isa::Amx => vec![Self::Tiles, Self::Avx512, Self::Avx2, Self::Portable],
-            Isa::Avx512 => vec![Self::Avx512, Self::Avx2, Self::Portable],
-            Isa::Avx2 => vec![Self::Avx2, Self::Portable],
-            _ => vec![Self::Portable],
+        return match Features::get().used {
+            Isa::Amx | Isa::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
+            Isa::Avx2 => &[Self::Avx2, Self::Portable],
+            _ => &[Self::Portable],
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let levels = vec![Self::Portable];
-        levels
+        &[Self::Portable]
     }
 
-    /// The best vectors; results of a row then do not depend on what is computed beside it.
+    /// The best that computes in f32.
     pub(crate) fn vectors() -> Self {
-        let all = Self::all();
-        #[cfg(target_arch = "x86_64")]
-        if all[0] == Self::Tiles {
-            return all[1];
+        #[cfg(test)]
+        if let Some(level) = FORCED.get() {
+            return level;
         }
-        all[0]
+        Self::all()[0]
     }
 
     /// The best for whole sequences.
     pub(crate) fn best(dims: &AttentionDims, precision: Precision) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if Features::get().used == Isa::Amx && dims.t >= 32 && dims.s >= 32 && dims.d >= 16 {
-            return if precision == Precision::Bf16 { Self::RoundedTiles } else { Self::Tiles };
+        if precision == Precision::Bf16
+            && Features::get().used == Isa::Amx
+            && dims.t.min(dims.s) >= 32
+            && dims.d >= 16
+        {
+            return Self::Tiles;
         }
         let _ = (dims, precision);
         Self::vectors()
@@ -230,9 +234,7 @@ macro_rules! dispatch {
         unsafe {
             match $level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Tiles => avx512::<Tiles<3>>($($arg),*),
-                #[cfg(target_arch = "x86_64")]
-                Level::RoundedTiles => avx512::<Tiles<1>>($($arg),*),
+                Level::Tiles => avx512::<Tiles>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => avx512::<Vectors<Avx512>>($($arg),*),
                 #[cfg(target_arch = "x86_64")]

@@ -12,6 +12,8 @@ const STRIPS: usize = QUERIES.div_ceil(6);
 pub(super) struct Tile {
     pub(super) first: usize,
     pub(super) len: usize,
+    /// Head in its group and position of each row.
+    pub(super) places: [(usize, usize); QUERIES],
     /// Columns that each row looks at.
     pub(super) ranges: [(usize, usize); QUERIES],
     /// Rows of a strip.
@@ -32,14 +34,16 @@ impl Tile {
         let mut tile = Self {
             first: rows.start,
             len: rows.len(),
+            places: [(0, 0); QUERIES],
             ranges: [(0, 0); QUERIES],
             strip: E::STRIP,
             strips: [empty; STRIPS],
             columns: empty,
             one_head: rows.start / t == (rows.end - 1) / t,
         };
-        for (i, r) in rows.enumerate() {
-            let range = call.range(b, r % t);
+        for (i, place) in places(t, rows).enumerate() {
+            tile.places[i] = place;
+            let range = call.range(b, place.1);
             let lo = range.start.saturating_sub(s0).min(KEYS);
             let hi = range.end.saturating_sub(s0).min(KEYS);
             if lo >= hi {
@@ -75,4 +79,18 @@ impl Tile {
     pub(super) fn end(&self, rows: Range<usize>) -> usize {
         self.ranges[rows].iter().map(|r| r.1).max().unwrap_or(0)
     }
+}
+
+/// Head in its group and position of each of `rows`, without dividing for each.
+#[inline(always)]
+pub(super) fn places(t: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    let (mut head, mut position) = (rows.start / t, rows.start % t);
+    rows.map(move |_| {
+        let place = (head, position);
+        position += 1;
+        if position == t {
+            (head, position) = (head + 1, 0);
+        }
+        place
+    })
 }

@@ -1,13 +1,21 @@
 //! Products on AMX tiles: the matrix product's kernel on operands that are packed once and used for many tiles.
+//!
+//! Operands are rounded to bf16 (1.7 to 2.4 times the speed of vectors at T = 256 and 1024, D = 64, on one core).
+//! Three terms for each f32 also work, but with these short products splitting costs as much as it saves (0.8 to
+//! 1.1 times the speed of vectors), and would make a row's bits depend on how it was computed; left out.
 #![allow(unsafe_code)] // raw tiles
 
 use super::engine::Engine;
 use super::simd::Avx512;
-use crate::backend::cpu::gemm::amx::{self, K_STEP, PANEL, Pending, TILE_BYTES, panel_bytes};
+use crate::backend::cpu::gemm::amx::{self, K_STEP, PANEL, TILE_BYTES, panel_bytes};
 use crate::backend::cpu::gemm::pack::{Operand, ones, pack};
+use crate::backend::cpu::gemm::pending::Pending;
 
-/// Tiles of bf16; three terms make an f32, one is a rounded f32.
-pub(super) struct Tiles<const TERMS: usize> {
+/// bf16 for each f32.
+const TERMS: usize = 1;
+
+/// The tile registers, and sums on their way to memory.
+pub(super) struct Tiles {
     _configured: amx::Tiles,
     sums: Box<Sums>,
     turn: usize,
@@ -25,16 +33,16 @@ pub(super) struct Panels {
     bytes: usize,
 }
 
-impl<const TERMS: usize> Tiles<TERMS> {
+impl Tiles {
     unsafe fn pack(operand: Operand, buffer: *mut f32) -> Panels {
-        let panels = 0..operand.extent.div_ceil(PANEL);
+        let (panels, steps) = (0..operand.extent.div_ceil(PANEL), operand.k.div_ceil(K_STEP));
         // SAFETY: the caller of `left` or `right` promised the source and the buffer.
-        unsafe { pack::<TERMS>(&operand, panels, 0..operand.k, buffer.cast()) };
-        Panels { data: buffer.cast(), bytes: panel_bytes(TERMS, operand.k.div_ceil(K_STEP)) }
+        unsafe { pack::<TERMS>(&operand, panels, 0..operand.k, 0..steps, buffer.cast()) };
+        Panels { data: buffer.cast(), bytes: panel_bytes(TERMS, steps) }
     }
 }
 
-impl<const TERMS: usize> Engine for Tiles<TERMS> {
+impl Engine for Tiles {
     type I = Avx512;
     const STRIP: usize = PANEL;
     const GRAIN: usize = PANEL;
@@ -118,7 +126,8 @@ impl<const TERMS: usize> Engine for Tiles<TERMS> {
                 // SAFETY: the panels hold `steps` steps from here; `pending` is about the other block.
                 unsafe {
                     let (a, b) = (Self::below(left, i).data, Self::beyond(right, 0, j).data);
-                    amx::multiply::<TERMS>(a, b, steps, sums, &mut self.pending, a);
+                    let at = amx::Panels { a, b, next: a, again: b, soon: a };
+                    amx::multiply::<TERMS>(at, steps, sums, &mut self.pending);
                 }
                 self.pending = Pending { from: sums, ..next };
                 self.turn = 1 - self.turn;
