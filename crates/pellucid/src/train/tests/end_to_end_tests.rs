@@ -7,7 +7,7 @@ use crate::train::launch::train;
 use crate::train::log;
 use crate::train::pretrain::{Control, Event, Outcome, Reason};
 use crate::train::resume;
-use crate::train::run::{RecomputeKind, RunConfig};
+use crate::train::run::{RecomputeKind, RunConfig, TrainKeys};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -125,7 +125,16 @@ fn every_recomputation_and_tokenizer_trains() {
         let outcome = train(&run, &mut quiet).unwrap();
         let lines = result(&outcome, &run).1;
         assert!(lines.last().unwrap().bits_per_byte.unwrap() > 0.0, "{lines:?}");
-        assert_eq!(train(&run, &mut quiet).unwrap().step, 4);
+        let step = |n: u64| {
+            let folder = Path::new(&run.checkpoint.folder).join(resume::step_name(n));
+            checkpoint::load(&folder).unwrap().generation
+        };
+        // A longer run, continued with the tokenizer that the checkpoint holds: even its special tokens.
+        let longer =
+            RunConfig { train: TrainKeys { steps: 6, ..run.train.clone() }, ..run.clone() };
+        assert_eq!(train(&longer, &mut quiet).unwrap().step, 6);
+        assert!(step(4) == step(6));
+        assert_eq!(step(6).eos.len(), usize::from(tokenizer == "bpe"));
     }
 }
 
