@@ -4,7 +4,7 @@ use super::budget::{available_memory, bytes};
 use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
-use super::source::Source;
+use super::source::{Source, TokenBatches};
 use crate::autograd::Recompute;
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
@@ -13,47 +13,80 @@ use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::train_graph::{TrainGraph, TrainOptions};
 use crate::model::weights::{ParamSpec, Weights, parameters};
+use crate::text::Tokenizer;
 use std::path::Path;
+
+/// A run that can begin.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The model's sizes.
+    pub config: Config,
+    /// Tokenizer and shards.
+    pub source: Source,
+    /// Batches of the shards.
+    pub data: TokenBatches,
+    /// Writes the model's files.
+    pub store: ModelFolder,
+}
+
+/// Reads or makes tokenizer and shards, and settles the model's sizes. `progress` gets bytes done and bytes in all; an
+/// error from it ends the work.
+///
+/// # Errors
+/// As [`Source::open`]; settings that contradict each other; too little text for a batch.
+pub fn assemble(
+    run: &RunConfig,
+    progress: &mut dyn FnMut(u64, u64) -> Result<()>,
+) -> Result<Assembled> {
+    run.validate()?;
+    let source = Source::open(run, progress)?;
+    let config = model_config(run, source.tokenizer.vocab_size())?;
+    let data = source.batches(run, run.time(&config))?;
+    let store = ModelFolder::new(&config, &source.tokenizer);
+    Ok(Assembled { config, source, data, store })
+}
+
+impl Assembled {
+    /// The graph of a micro-batch for a pool of `threads`.
+    ///
+    /// # Errors
+    /// As [`TrainGraph::new`]; memory that cannot suffice.
+    pub fn graph(&self, run: &RunConfig, threads: usize) -> Result<TrainGraph> {
+        let time = run.time(&self.config);
+        refuse_the_impossible(run, &self.config, time)?;
+        TrainGraph::new(&self.config, options(run, time), threads)
+    }
+}
 
 /// Trains the model that `run` describes, from text to checkpoints, and continues where it was stopped.
 ///
 /// # Errors
-/// Settings, files, memory, numbers: as [`pretrain`], [`Source::open`] and [`TrainGraph::new`] say.
+/// Settings, files, memory, numbers: as [`pretrain`] and [`assemble`] say.
 pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
-    run.validate()?;
-    let source = Source::open(run, &mut |done, total| match observer
-        .on(&Event::Preparing { done, total })
-    {
-        Control::Continue => Ok(()),
-        Control::Stop => {
-            Err(Error::new(Kind::Interrupted, "train", "stopped while preparing data"))
-        }
-    })?;
-    let config = model_config(run, source.tokenizer.vocab_size())?;
-    let time = run.time(&config);
-    let data = source.batches(run, time)?;
-    let tokens = (source.train.len(), source.validation.as_ref().map_or(0, |s| s.len()));
-    let (train, validation) = tokens;
-    let vocab = source.tokenizer.vocab_size();
-    observer.on(&Event::Data { train, validation, vocab, bytes_per_token: source.bytes_per_token });
-    refuse_the_impossible(run, &config, time)?;
+    let assembled =
+        assemble(run, &mut |done, total| match observer.on(&Event::Preparing { done, total }) {
+            Control::Continue => Ok(()),
+            Control::Stop => {
+                Err(Error::new(Kind::Interrupted, "train", "stopped while preparing data"))
+            }
+        })?;
+    let source = &assembled.source;
+    observer.on(&Event::Data {
+        train: source.train.len(),
+        validation: source.validation.as_ref().map_or(0, |s| s.len()),
+        vocab: source.tokenizer.vocab_size(),
+        bytes_per_token: source.bytes_per_token,
+    });
     let pool = Pool::new(run.train.threads);
-    let mut graph = TrainGraph::new(&config, options(run, time), pool.threads())?;
-    let mut weights = Weights::init(&config, run.train.seed);
-    let eos = source.tokenizer.special_ids().eos;
-    let generation = GenerationConfig {
-        bos: source.tokenizer.special_ids().bos,
-        eos: eos.into_iter().collect(),
-        ..GenerationConfig::default()
-    };
-    let store = ModelFolder { config: &config, tokenizer: source.tokenizer.to_json(), generation };
+    let mut graph = assembled.graph(run, pool.threads())?;
+    let mut weights = Weights::init(&assembled.config, run.train.seed);
     let job = Job {
         run,
-        config: &config,
+        config: &assembled.config,
         weights: &mut weights,
         graph: &mut graph,
-        data: &data,
-        store: &store,
+        data: &assembled.data,
+        store: &assembled.store,
         pool: &pool,
     };
     pretrain(job, observer)
@@ -110,26 +143,44 @@ fn refuse_the_impossible(run: &RunConfig, config: &Config, time: usize) -> Resul
 }
 
 /// A checkpoint folder in Hugging Face's layout.
-struct ModelFolder<'a> {
-    config: &'a Config,
-    tokenizer: &'a str,
+#[derive(Debug)]
+pub struct ModelFolder {
+    config: Config,
+    tokenizer: Tokenizer,
     generation: GenerationConfig,
 }
 
-impl Store for ModelFolder<'_> {
+impl ModelFolder {
+    /// Of a model with these sizes and this tokenizer.
+    #[must_use]
+    pub fn new(config: &Config, tokenizer: &Tokenizer) -> Self {
+        let special = tokenizer.special_ids();
+        let generation = GenerationConfig {
+            bos: special.bos,
+            eos: special.eos.into_iter().collect(),
+            pad: special.pad,
+            ..GenerationConfig::default()
+        };
+        Self { config: config.clone(), tokenizer: tokenizer.clone(), generation }
+    }
+}
+
+impl Store for ModelFolder {
     fn save(&self, folder: &Path, weights: &Weights) -> Result<()> {
-        let tokenizer = Some(self.tokenizer);
-        checkpoint::save(folder, self.config, weights, tokenizer, &self.generation, StoredType::F32)
+        let json = Some(self.tokenizer.to_json());
+        let (config, generation) = (&self.config, &self.generation);
+        checkpoint::save(folder, config, weights, json, generation, StoredType::F32)?;
+        self.tokenizer.save_folder(folder)
     }
 
     fn load(&self, folder: &Path, weights: &mut Weights) -> Result<()> {
         let loaded = checkpoint::load(folder)?;
-        if loaded.config != *self.config {
+        if loaded.config != self.config {
             let message = format!("{}: config.json is of another model", folder.display());
             return Err(Error::new(Kind::Config, "train", message)
                 .hint("the folder was changed by hand; continue from another step folder"));
         }
-        weights.data_mut().copy_from_slice(loaded.weights.data());
+        *weights = loaded.weights;
         Ok(())
     }
 }

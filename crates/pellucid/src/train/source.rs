@@ -5,6 +5,7 @@ use super::resume;
 use super::run::{RunConfig, SamplingKind};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::text::{Specials, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
@@ -103,8 +104,7 @@ fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
     let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
     let saved = RunConfig::load(&last.join("run.toml")).ok()?;
     let same = saved.data.tokenizer == run.data.tokenizer && saved.data.vocab == run.data.vocab;
-    let path = last.join("tokenizer.json");
-    (same && path.is_file()).then(|| Tokenizer::from_file(&path))
+    (same && last.join("tokenizer.json").is_file()).then(|| Tokenizer::from_folder(&last))
 }
 
 fn make_tokenizer(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> Result<Tokenizer> {
@@ -112,23 +112,47 @@ fn make_tokenizer(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> R
     let single = corpus.is_single_text() && apart.is_none();
     let specials = if single { Specials::default() } else { Specials::end_of_text() };
     match run.data.tokenizer.as_str() {
-        "characters" => {
+        "characters" => learned(run, corpus, apart, || {
+            // A character that only validation holds must have an id too.
             let all = corpus.texts().chain(apart.into_iter().flat_map(Corpus::texts));
             Tokenizer::characters_from(all, &specials)
-        }
+        }),
+        "bpe" => learned(run, corpus, None, || {
+            Tokenizer::train_bpe(corpus.texts(), run.data.vocab, &Specials::end_of_text())
+        }),
         "bytes" => Tokenizer::bytes_with(&specials),
-        "bpe" => Tokenizer::train_bpe(corpus.texts(), run.data.vocab, &Specials::end_of_text()),
-        path => {
-            let path = Path::new(path);
-            if path.is_dir() { Tokenizer::from_folder(path) } else { Tokenizer::from_file(path) }
-        }
+        path if Path::new(path).is_dir() => Tokenizer::from_folder(Path::new(path)),
+        path => Tokenizer::from_file(Path::new(path)).map_err(|e| match e.kind() {
+            Kind::Io => {
+                e.hint("data.tokenizer is characters, bytes, bpe, or the path of a tokenizer")
+            }
+            _ => e,
+        }),
     }
-    .map_err(|e| match e.kind() {
-        Kind::Io => {
-            e.fact("data.tokenizer is characters, bytes, bpe, or the path of a file or folder")
-        }
-        _ => e,
-    })
+}
+
+/// A learned tokenizer is kept beside the shards, with what it was learned from.
+fn learned(
+    run: &RunConfig,
+    corpus: &Corpus,
+    apart: Option<&Corpus>,
+    learn: impl FnOnce() -> Result<Tokenizer>,
+) -> Result<Tokenizer> {
+    let (folder, keys) = (run.data_folder(), &run.data);
+    let from = [corpus.fingerprint(), apart.map_or(0, Corpus::fingerprint)];
+    let key = format!("{} {} {:x} {:x}\n", keys.tokenizer, keys.vocab, from[0], from[1]);
+    let path = folder.join("tokenizer.key");
+    if path.is_file() && files::read("train", &path)? == key.as_bytes() {
+        return Tokenizer::from_folder(&folder);
+    }
+    let tokenizer = learn()?;
+    if path.is_file() {
+        // The old key must not vouch for the new files.
+        std::fs::remove_file(&path).map_err(|e| Error::io("train", &path, e))?;
+    }
+    tokenizer.save_folder(&folder)?;
+    files::replace("train", &path, |w| w.write_all(key.as_bytes()))?;
+    Ok(tokenizer)
 }
 
 fn bytes_per_token(shard: &Shard, tokenizer: &Tokenizer) -> Result<Option<f64>> {

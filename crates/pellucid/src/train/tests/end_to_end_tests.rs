@@ -7,7 +7,7 @@ use crate::train::launch::train;
 use crate::train::log;
 use crate::train::pretrain::{Control, Event, Outcome, Reason};
 use crate::train::resume;
-use crate::train::run::{RecomputeKind, RunConfig};
+use crate::train::run::{RecomputeKind, RunConfig, TrainKeys};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,7 +22,6 @@ fn settings(root: &Path, name: &str) -> RunConfig {
     let mut run = RunConfig::default();
     for (key, value) in [
         ("data.train", text.to_str().unwrap()),
-        ("folder", ""),
         ("steps", "24"),
         ("batch", "4"),
         ("time", "32"),
@@ -37,9 +36,7 @@ fn settings(root: &Path, name: &str) -> RunConfig {
         ("checkpoint.every", "4"),
         ("threads", "2"),
     ] {
-        if key != "folder" {
-            run.set(key, value).unwrap();
-        }
+        run.set(key, value).unwrap();
     }
     run.checkpoint.folder = root.join(name).to_string_lossy().into();
     run
@@ -128,7 +125,16 @@ fn every_recomputation_and_tokenizer_trains() {
         let outcome = train(&run, &mut quiet).unwrap();
         let lines = result(&outcome, &run).1;
         assert!(lines.last().unwrap().bits_per_byte.unwrap() > 0.0, "{lines:?}");
-        assert_eq!(train(&run, &mut quiet).unwrap().step, 4);
+        let step = |n: u64| {
+            let folder = Path::new(&run.checkpoint.folder).join(resume::step_name(n));
+            checkpoint::load(&folder).unwrap().generation
+        };
+        // A longer run, continued with the tokenizer that the checkpoint holds: even its special tokens.
+        let longer =
+            RunConfig { train: TrainKeys { steps: 6, ..run.train.clone() }, ..run.clone() };
+        assert_eq!(train(&longer, &mut quiet).unwrap().step, 6);
+        assert!(step(4) == step(6));
+        assert_eq!(step(6).eos.len(), usize::from(tokenizer == "bpe"));
     }
 }
 
@@ -191,57 +197,7 @@ fn kill_minus_nine_during_real_training_loses_nothing() {
         }
     }
     assert!(child_done && kills >= 3, "{kills} kills");
-    let run = RunConfig { checkpoint: settings(root.path(), "killed").checkpoint, ..run };
-    let run = {
-        let mut run = run;
-        run.checkpoint.every = 1;
-        run
-    };
+    run.checkpoint.folder = folder.to_string_lossy().into();
     let outcome = train(&run, &mut quiet).unwrap();
     assert!(result(&outcome, &run) == alone);
-}
-
-#[test]
-fn zz_scratch() {
-    let Some(out) = std::env::var_os("PELLUCID_SCRATCH") else { return };
-    let mut run = RunConfig::default();
-    for (key, value) in [
-        ("data.train", "../shared/data/tinyshakespeare/input.txt"),
-        ("steps", "150"),
-        ("batch", "8"),
-        ("time", "64"),
-        ("layers", "2"),
-        ("width", "64"),
-        ("heads", "4"),
-        ("lr", "0.003"),
-        ("evaluate.every", "25"),
-        ("evaluate.batches", "8"),
-        ("checkpoint.every", "20"),
-        ("tensorboard", "true"),
-        ("checkpoint.folder", out.to_str().unwrap()),
-    ] {
-        run.set(key, value).unwrap();
-    }
-    let mut zero = run.clone();
-    zero.checkpoint.folder = Path::new(&out).join("zero").to_string_lossy().into();
-    train(&zero, &mut |event: &Event<'_>| match event {
-        Event::Started { .. } => Control::Stop,
-        _ => Control::Continue,
-    })
-    .unwrap();
-    for stop in [70u64, 1000] {
-        let outcome = train(&run, &mut |event: &Event<'_>| {
-            eprintln!("{event:?}");
-            match event {
-                Event::Step(r) if r.step == stop => Control::Stop,
-                _ => Control::Continue,
-            }
-        });
-        eprintln!("{outcome:?}");
-    }
-    let lines = log::read(&Path::new(&out).join("metrics.jsonl")).unwrap();
-    eprintln!(
-        "{}",
-        crate::train::plot::ascii_curve(&crate::train::plot::loss_series(&lines)[0].points, 80, 16)
-    );
 }
