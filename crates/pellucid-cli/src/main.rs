@@ -9,7 +9,9 @@ mod model;
 mod out;
 mod plan;
 mod progress;
+mod session;
 mod signal;
+mod step_bench;
 mod view;
 
 use clap::Parser;

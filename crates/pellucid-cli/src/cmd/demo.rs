@@ -1,10 +1,10 @@
 //! `pellucid demo`: a world, a Transformer that learns it, and what it learnt.
 
-use crate::cmd::train::{Watched, curve, train};
 use crate::examine::{Answered, ask, report};
 use crate::model::Model;
 use crate::out;
 use crate::plan;
+use crate::session::{Watched, curve, train};
 use crate::signal;
 use crate::view;
 use clap::Args;
