@@ -1,9 +1,12 @@
-//! Times attention at the three training shapes: `cargo bench -p pellucid --bench attention [-- threads]`.
+//! Times attention at three training shapes: `cargo bench -p pellucid --bench attention [-- threads [B T H D]]`.
 //!
 //! Random operands, causal mask. GFLOP/s count only pairs of positions that see each other (2 products forward,
 //! 5 backward), so they can be compared with the machine's peak. Minimum and median of many runs.
 
+#![allow(clippy::print_stdout)] // a bench prints
+
 use pellucid::autograd::{Backward, Forward, Grad, Op, RunInfo};
+use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::ops::attention::{AttentionDims, Mask, Rule, SelfAttention};
 use pellucid::tensor::random::Random;
@@ -23,12 +26,18 @@ fn times(mut f: impl FnMut()) -> (f64, f64) {
 }
 
 fn main() {
-    let threads = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(0);
-    let pool = Pool::new(threads);
+    let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let pool = Pool::new(numbers.first().copied().unwrap_or(0));
+    let shapes = match numbers[..] {
+        [_, b, t, h, d] => vec![(b, t, h, d)],
+        _ => vec![(64, 256, 6, 64), (12, 64, 4, 32), (1, 1024, 12, 64)],
+    };
     println!("{} threads", pool.threads());
-    for (b, t, h, d) in [(64, 256, 6, 64), (12, 64, 4, 32), (1, 1024, 12, 64)] {
+    let both = [Precision::F32, Precision::Bf16];
+    for ((b, t, h, d), precision) in shapes.iter().flat_map(|s| both.map(|p| (*s, p))) {
         let dims = AttentionDims { b, t, s: t, h, kv: h, d };
-        let op = SelfAttention::new(dims, Rule::new(Mask::CAUSAL, d)).expect("a valid shape");
+        let rule = Rule { precision, ..Rule::new(Mask::CAUSAL, d) };
+        let op = SelfAttention::new(dims, rule).expect("a valid shape");
         let mut random = Random::new(1, 0);
         let mut normal = |n: usize| (0..n).map(|_| random.normal()).collect::<Vec<f32>>();
         let qkv = normal(op.inputs()[0]);
@@ -72,7 +81,7 @@ fn main() {
             [("forward", flops.0, forward), ("backward", flops.1, backward)]
         {
             println!(
-                "B={b} T={t} H={h} D={d} {name:8}: min {:8.3} ms, median {:8.3} ms, {:6.1} GFLOP/s (min)",
+                "B={b} T={t} H={h} D={d} {precision:?} {name:8}: min {:8.3} ms, median {:8.3} ms, {:6.1} GFLOP/s (min)",
                 min * 1e3,
                 median * 1e3,
                 flops as f64 / min * 1e-9

@@ -3,7 +3,8 @@
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Piece, Place, config_json, parse_config};
 use super::safetensors::{Entry, StoredType, TensorFile, Values, shape_text};
-use super::transaction::{Snapshot, Transaction, plain_name};
+use super::snapshot::Snapshot;
+use super::transaction::{Transaction, plain_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Weights, parameters};

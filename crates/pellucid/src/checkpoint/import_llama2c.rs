@@ -170,6 +170,7 @@ fn halves(head: &mut [f32], d: usize, columns: usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr)] // A skipped test says so.
 pub(crate) mod tests {
     use super::*;
 

@@ -26,9 +26,13 @@ pub mod import_llama2c;
 pub mod names;
 /// The format, read and written.
 pub mod safetensors;
+/// Several files read as one.
+pub mod snapshot;
 /// Several files replaced as one.
 pub mod transaction;
 
+#[cfg(test)]
+mod fault;
 #[cfg(test)]
 mod tests;
 
@@ -37,4 +41,5 @@ pub use generation::GenerationConfig;
 pub use import_llama2c::import_llama2c;
 pub use names::Family;
 pub use safetensors::{StoredType, TensorFile, load_tensors, save_tensors, write_tensors};
-pub use transaction::{Snapshot, Transaction, recover};
+pub use snapshot::Snapshot;
+pub use transaction::{Transaction, recover};

@@ -10,24 +10,25 @@
 //! | after it, some files moved | each new file in one of two places | the new checkpoint |
 //! | after the last move | the new files | the new checkpoint |
 //!
-//! A reader ([`Snapshot`]) looks into `.pellucid-next` first, and changes nothing; the next writer finishes an
+//! A reader ([`Snapshot`](super::Snapshot)) looks into `.pellucid-next` first, and changes nothing; the next writer finishes an
 //! interrupted move ([`recover`]). A full disk fails before the rename, so the old checkpoint stays. Programs that do
 //! not know of `.pellucid-next` see the old files until it is moved, and after a crash in the microseconds of the moves
 //! they may see a mix until the next writer, or anyone who calls [`recover`], has passed.
 //!
 //! A lock on the folder keeps a second writer out; the operating system drops it with the process.
 
+#[cfg(test)]
+use super::fault;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const OPERATION: &str = "save checkpoint";
-const READ: &str = "load checkpoint";
+pub(super) const READ: &str = "load checkpoint";
 const STAGING: &str = ".pellucid-next.tmp";
-const NEXT: &str = ".pellucid-next";
+pub(super) const NEXT: &str = ".pellucid-next";
 /// In `NEXT`: the names that the new checkpoint does not have, a JSON list.
 const REMOVED: &str = ".removed";
 
@@ -38,7 +39,7 @@ pub struct Transaction {
     folder: PathBuf,
     removed: Vec<String>,
     open: bool,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Transaction {
@@ -121,7 +122,7 @@ impl Drop for Transaction {
 }
 
 /// Finishes the move of a committed checkpoint that a crash interrupted, and clears what an uncommitted one left.
-/// Needed only before programs other than this one read the folder; [`Snapshot`] and [`Transaction`] cope without.
+/// Needed only before programs other than this one read the folder; [`Snapshot`](super::Snapshot) and [`Transaction`] cope without.
 ///
 /// # Errors
 /// Another process is writing to the folder, or it cannot be written.
@@ -170,7 +171,7 @@ fn finish(folder: &Path) -> Result<()> {
 }
 
 /// The names a committed checkpoint removes; none if there is no such list.
-fn removed(next: &Path) -> Result<Vec<String>> {
+pub(super) fn removed(next: &Path) -> Result<Vec<String>> {
     let path = next.join(REMOVED);
     match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice::<Vec<String>>(&bytes)
@@ -201,8 +202,18 @@ fn sync(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was just forked holds the same open file until it runs its program.
+        let _ = self.0.unlock();
+    }
+}
+
 /// An exclusive lock on the folder itself, where the system has such.
-fn lock(folder: &Path) -> Result<Option<File>> {
+fn lock(folder: &Path) -> Result<Option<Lock>> {
     if cfg!(not(unix)) {
         return Ok(None);
     }
@@ -215,7 +226,7 @@ fn lock(folder: &Path) -> Result<Option<File>> {
         }
         // Some network file systems cannot lock; then the user keeps writers apart.
         Err(fs::TryLockError::Error(_)) => Ok(None),
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock(file))),
     }
 }
 
@@ -231,171 +242,9 @@ pub(crate) fn plain_name(name: &str) -> Result<()> {
     }
 }
 
-/// Files of a folder as they stood together at one moment, held open: a writer that replaces them meanwhile changes
-/// nothing here.
-#[derive(Debug)]
-pub struct Snapshot {
-    files: BTreeMap<String, (PathBuf, Option<File>)>,
-}
-
-impl Snapshot {
-    /// Opens those of `names` that exist.
-    ///
-    /// # Errors
-    /// A file that exists and cannot be opened; a writer that replaced files during each of many attempts.
-    pub fn open(folder: &Path, names: &[&str]) -> Result<Self> {
-        for _ in 0..64 {
-            let mut files = BTreeMap::new();
-            for &name in names {
-                files.insert(name.to_owned(), open_current(folder, name)?);
-            }
-            // Unchanged after the last was opened: they all stood there together.
-            let mut steady = true;
-            for (name, (_, file)) in &files {
-                steady &= same(file.as_ref(), open_current(folder, name)?.1.as_ref());
-            }
-            if steady {
-                return Ok(Self { files });
-            }
-        }
-        let message = format!("{}: files keep changing while they are opened", folder.display());
-        Err(Error::new(Kind::Io, READ, message).hint("wait until the other process is done"))
-    }
-
-    /// Whether the folder has `name`.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.files.get(name).is_some_and(|f| f.1.is_some())
-    }
-
-    /// The open file and its present path; `None` if the folder has none. A file can be taken once.
-    pub fn take(&mut self, name: &str) -> Option<(PathBuf, File)> {
-        let (path, file) = self.files.remove(name)?;
-        Some((path, file?))
-    }
-
-    /// A whole UTF-8 file; `None` if the folder has none.
-    ///
-    /// # Errors
-    /// Not UTF-8, more than 256 MiB, the disk.
-    pub fn take_text(&mut self, name: &str) -> Result<Option<String>> {
-        const MOST: u64 = 256 << 20;
-        let Some((path, file)) = self.take(name) else { return Ok(None) };
-        let mut bytes = Vec::new();
-        file.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| Error::io(READ, &path, e))?;
-        let fault =
-            |what: String| Error::new(Kind::Format, READ, format!("{}: {what}", path.display()));
-        if bytes.len() as u64 > MOST {
-            return Err(fault("longer than 256 MiB".into()));
-        }
-        String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|e| fault(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
-    }
-}
-
-/// Opens `name` where it is now: a committed checkpoint's place first.
-fn open_current(folder: &Path, name: &str) -> Result<(PathBuf, Option<File>)> {
-    let next = folder.join(NEXT);
-    // The list is read first: were it read after a move, a removed file would seem to be there again.
-    let gone = next.is_dir() && removed(&next)?.iter().any(|n| n == name);
-    for path in [next.join(name), folder.join(name)] {
-        match File::open(&path) {
-            Ok(_) if gone && !path.starts_with(&next) => {}
-            Ok(file) => return Ok((path, Some(file))),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound) => {}
-            Err(e) => return Err(Error::io(READ, &path, e)),
-        }
-    }
-    Ok((folder.join(name), None))
-}
-
-fn same(a: Option<&File>, b: Option<&File>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => match (a.metadata(), b.metadata()) {
-            (Ok(a), Ok(b)) => identity(&a) == identity(&b),
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-#[cfg(unix)]
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    // Both files are open, so their numbers cannot have been given away.
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-fn identity(metadata: &fs::Metadata) -> (u64, Option<std::time::SystemTime>) {
-    (metadata.len(), metadata.modified().ok())
-}
-
 /// A point where a test may end the process, so to speak.
 fn step() -> Result<()> {
     #[cfg(test)]
     fault::step()?;
     Ok(())
-}
-
-/// Crashes and full disks for tests.
-#[cfg(test)]
-pub(crate) mod fault {
-    use super::{Error, Kind, Result};
-    use std::cell::Cell;
-    use std::io::{self, Write};
-
-    thread_local! {
-        static STEPS: Cell<Option<u32>> = const { Cell::new(None) };
-        static SPACE: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-
-    /// The `n`-th step from now on, and every one after it, fails and cleans nothing up, as if the process was gone.
-    pub(crate) fn crash_at(n: Option<u32>) {
-        STEPS.set(n);
-    }
-
-    /// After `bytes` more bytes the disk is full.
-    pub(crate) fn full_after(bytes: Option<usize>) {
-        SPACE.set(bytes);
-    }
-
-    pub(crate) fn crashed() -> bool {
-        STEPS.get() == Some(0)
-    }
-
-    pub(super) fn step() -> Result<()> {
-        match STEPS.get() {
-            Some(0) => Err(Error::new(Kind::Interrupted, "test", "crash")),
-            Some(n) => {
-                STEPS.set(Some(n - 1));
-                if n == 1 {
-                    return Err(Error::new(Kind::Interrupted, "test", "crash"));
-                }
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    pub(super) struct Writer<'a>(pub(super) &'a mut dyn Write);
-
-    impl Write for Writer<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if let Some(left) = SPACE.get() {
-                if left < bytes.len() {
-                    self.0.write_all(&bytes[..left])?;
-                    SPACE.set(Some(0));
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                SPACE.set(Some(left - bytes.len()));
-            }
-            self.0.write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            self.0.flush()
-        }
-    }
 }

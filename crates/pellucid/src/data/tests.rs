@@ -1,3 +1,6 @@
+// A skipped test says so.
+#![allow(clippy::print_stderr)]
+
 use super::world::{Kind as Asked, World, WorldOptions};
 use super::*;
 use crate::error::{Error, Kind, Result};
@@ -288,6 +291,50 @@ fn a_damaged_shard_is_refused() {
     assert!(try_bytes(&swapped).contains("changed or damaged"));
 }
 
+/// Rows of a shard of 0, 1, 2, …: each id is one more than the last, and each target than its id.
+fn follows(batch: &Batch, length: usize) -> bool {
+    let rows = batch.ids.chunks(length).zip(batch.targets.chunks(length));
+    rows.into_iter().all(|(ids, targets)| {
+        ids.iter().zip(targets).all(|(&id, &target)| target == id + 1)
+            && ids.windows(2).all(|w| w[1] == w[0] + 1)
+    })
+}
+
+/// Whether the first ids of an epoch's rows are different multiples of `length`, all of them but
+/// fewer than a batch.
+fn covers(starts: &[i32], length: i32, windows: usize, rows: usize) -> bool {
+    let set: BTreeSet<i32> = starts.iter().copied().collect();
+    set.len() == starts.len()
+        && starts.len() == windows / rows * rows
+        && starts.iter().all(|start| start % length == 0 && *start < length * windows as i32)
+}
+
+#[test]
+fn wrong_batches_are_caught() {
+    let batch = |f: &dyn Fn(i32) -> (i32, i32)| {
+        let (ids, targets) = (10..24).map(f).unzip();
+        Batch { ids, targets }
+    };
+    assert!(follows(&batch(&|i| (i, i + 1)), 7));
+    for (name, wrong) in [
+        ("targets are the ids", batch(&|i| (i, i))),
+        ("targets two ahead", batch(&|i| (i, i + 2))),
+        ("last target is the first id", batch(&|i| (i, if i % 7 == 2 { i - 6 } else { i + 1 }))),
+        ("one id again and again", batch(&|_| (5, 6))),
+    ] {
+        assert!(!follows(&wrong, 7), "{name}");
+    }
+    assert!(covers(&[14, 0, 7, 21], 7, 5, 4));
+    for (name, wrong) in [
+        ("a window twice", vec![14, 0, 7, 7]),
+        ("windows that overlap", vec![14, 0, 7, 20]),
+        ("past the end", vec![14, 0, 7, 35]),
+        ("a row too few", vec![14, 0, 7]),
+    ] {
+        assert!(!covers(&wrong, 7, 5, 4), "{name}");
+    }
+}
+
 fn counting(n: u32) -> Arc<Shard> {
     Arc::new(Shard::from_ids((0..n).collect(), n as usize).unwrap())
 }
@@ -300,11 +347,8 @@ fn random_rows_depend_on_seed_step_and_row_only() {
     for step in (0..500).rev() {
         let batch = a.next(step).unwrap();
         assert_eq!(batch, b.next(step).unwrap());
-        for (ids, targets) in batch.ids.chunks(7).zip(batch.targets.chunks(7)) {
-            assert!(ids.iter().zip(targets).all(|(&id, &target)| target == id + 1));
-            assert!(ids.windows(2).all(|w| w[1] == w[0] + 1));
-            starts.insert(ids[0]);
-        }
+        assert!(follows(&batch, 7));
+        starts.extend(batch.ids.iter().step_by(7).copied());
     }
     assert!(starts.len() > 800, "{} different starts", starts.len());
     assert!(*starts.first().unwrap() < 10 && (980..=992).contains(starts.last().unwrap()));
@@ -327,9 +371,7 @@ fn an_epoch_takes_every_window_once() {
         steps.flat_map(|s| batches.next(s).unwrap().ids.into_iter().step_by(7)).collect()
     };
     for number in 0..20 {
-        let starts = epoch(number);
-        assert!(starts.iter().all(|start| start % 7 == 0 && *start < 98));
-        assert_eq!(starts.iter().collect::<BTreeSet<_>>().len(), 12);
+        assert!(covers(&epoch(number), 7, 14, 4));
     }
     assert_ne!(epoch(0), epoch(1));
     assert!(Batches::new(counting(101), 15, 7, Sampling::Epochs, 3).is_err());

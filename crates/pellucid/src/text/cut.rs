@@ -39,9 +39,8 @@ pub(super) fn cuttable(hub: &Hub) -> bool {
     known
         && hub.get_normalizer().is_none()
         && hub.get_added_vocabulary().get_added_tokens_decoder().values().all(|token| {
-            let content = &token.content;
-            !content.contains(char::is_whitespace)
-                && !(token.lstrip || token.rstrip || token.single_word)
+            let reaches = token.lstrip || token.rstrip || token.single_word;
+            !(reaches || token.content.contains(char::is_whitespace))
         })
 }
 

@@ -93,6 +93,10 @@ impl RunConfig {
             let _ = writeln!(text, "#{}", key.doc);
             let value = table.get(section).and_then(|s| s.get(key.name));
             let _ = match value {
+                // An f32 in its own digits, not those of the f64 that holds it.
+                Some(Value::Float(x)) if key.kind.contains("f32") => {
+                    writeln!(text, "{} = {:?}", key.name, *x as f32)
+                }
                 Some(value) => writeln!(text, "{} = {value}", key.name),
                 None => writeln!(text, "# {} =", key.name),
             };
@@ -149,7 +153,11 @@ fn unknown_key(section: &str, name: &str) -> String {
         return format!("no key is named {written:?}; did you mean {:?}?", full(moved));
     }
     // Another section costs one more letter, so that the own section wins ties.
-    let cost = |k: &&Key| 2 * distance(k.name, name) + usize::from(k.section != section);
+    // A name that was not written to its end is nearer than any other.
+    let cost = |k: &&Key| {
+        let far = if k.name.starts_with(name) { 1 } else { 2 * distance(k.name, name) };
+        far + usize::from(k.section != section)
+    };
     let nearest = KEYS.iter().min_by_key(cost).map(full).unwrap_or_default();
     format!("no key is named {written:?}; did you mean {nearest:?}?")
 }

@@ -233,6 +233,9 @@ impl Session<'_, '_> {
         if !whole {
             self.tell(&Event::Warning("metrics.jsonl lacks lines that the checkpoint counted"));
         }
+        if self.run.evaluate.every > 0 && self.job.data.validation_batches() == 0 {
+            self.tell(&Event::Warning("nothing is held out, so nothing is evaluated"));
+        }
         let resumed = self.saved.clone();
         self.tell(&Event::Started {
             step: self.state.step,

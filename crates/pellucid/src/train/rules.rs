@@ -101,7 +101,12 @@ impl RunConfig {
         rule(positive(lr), "optimizer.lr", lr, "above 0");
         let min = o.min_lr.unwrap_or(0.0);
         rule(not_negative(min), "optimizer.min_lr", min, "at least 0");
-        rule(!(min > lr) || o.lr.is_none(), "optimizer.min_lr", min, "at most optimizer.lr");
+        rule(
+            o.lr.is_none_or(|lr| min <= lr || !lr.is_finite()),
+            "optimizer.min_lr",
+            min,
+            "at most optimizer.lr",
+        );
         rule((0.0..1.0).contains(&o.beta1), "optimizer.beta1", o.beta1, "in [0, 1)");
         rule((0.0..1.0).contains(&o.beta2), "optimizer.beta2", o.beta2, "in [0, 1)");
         rule(positive(o.eps), "optimizer.eps", o.eps, "above 0");

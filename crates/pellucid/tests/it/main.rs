@@ -1,6 +1,7 @@
 //! Whole-model tests: one binary.
 
 mod decode;
+mod golden;
 mod model;
 mod observe;
 mod parity;

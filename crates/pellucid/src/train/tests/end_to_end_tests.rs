@@ -200,3 +200,48 @@ fn kill_minus_nine_during_real_training_loses_nothing() {
     let outcome = train(&run, &mut quiet).unwrap();
     assert!(result(&outcome, &run) == alone);
 }
+
+#[test]
+fn zz_scratch() {
+    let Some(out) = std::env::var_os("PELLUCID_SCRATCH") else { return };
+    let mut run = RunConfig::default();
+    for (key, value) in [
+        ("data.train", "../shared/data/tinyshakespeare/input.txt"),
+        ("steps", "150"),
+        ("batch", "8"),
+        ("time", "64"),
+        ("layers", "2"),
+        ("width", "64"),
+        ("heads", "4"),
+        ("lr", "0.003"),
+        ("evaluate.every", "25"),
+        ("evaluate.batches", "8"),
+        ("checkpoint.every", "20"),
+        ("tensorboard", "true"),
+        ("checkpoint.folder", out.to_str().unwrap()),
+    ] {
+        run.set(key, value).unwrap();
+    }
+    let mut zero = run.clone();
+    zero.checkpoint.folder = Path::new(&out).join("zero").to_string_lossy().into();
+    train(&zero, &mut |event: &Event<'_>| match event {
+        Event::Started { .. } => Control::Stop,
+        _ => Control::Continue,
+    })
+    .unwrap();
+    for stop in [70u64, 1000] {
+        let outcome = train(&run, &mut |event: &Event<'_>| {
+            eprintln!("{event:?}");
+            match event {
+                Event::Step(r) if r.step == stop => Control::Stop,
+                _ => Control::Continue,
+            }
+        });
+        eprintln!("{outcome:?}");
+    }
+    let lines = log::read(&Path::new(&out).join("metrics.jsonl")).unwrap();
+    eprintln!(
+        "{}",
+        crate::train::plot::ascii_curve(&crate::train::plot::loss_series(&lines)[0].points, 80, 16)
+    );
+}

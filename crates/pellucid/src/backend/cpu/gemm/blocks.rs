@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use super::amx::{K_STEP, PANEL, Pending, Tiles, multiply, panel_bytes};
+use super::amx::{K_STEP, PANEL, Panels, Tiles, multiply, panel_bytes};
 use super::pack::{Operand, ones, pack};
+use super::pending::Pending;
 use super::scratch::Purpose;
 use super::{Finish, Limits, Tile};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -69,7 +70,7 @@ pub(super) unsafe fn product<const TERMS: usize>(pool: Option<&Pool>, p: &Produc
             let bytes = panel_bytes(TERMS, k_range.steps()) * shared.len();
             Purpose::Shared.lend(bytes, |packed| {
                 let stage = Stage::<TERMS> { p, share_b, shared: shared.clone(), k_range, packed };
-                run(&|worker| stage.pack_shared(part(stage.shared.len(), worker, workers)));
+                run(&|worker| stage.pack_shared(worker, workers));
                 run(&|worker| stage.multiply(worker, workers));
             });
         }
@@ -128,15 +129,23 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         self.packed.wrapping_add(panel_bytes(TERMS, before) * self.shared.len())
     }
 
-    /// Packs panels `mine`, counted from the first shared one.
-    fn pack_shared(&self, mine: Range<usize>) {
+    /// This worker's part of the shared panels: some panels, or some steps of all of them,
+    /// whichever reads longer runs of memory.
+    fn pack_shared(&self, worker: usize, workers: usize) {
+        let operand = self.operands().0;
         for i in self.k_range.range.clone() {
             let (k, before) = self.k_range.block(i);
-            let offset = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * mine.start;
+            let steps = k.len().div_ceil(K_STEP);
+            let (mine, only) = if operand.k_contiguous {
+                (part(self.shared.len(), worker, workers), 0..steps)
+            } else {
+                (0..self.shared.len(), part(steps, worker, workers))
+            };
             let panels = self.shared.start + mine.start..self.shared.start + mine.end;
-            let out = self.packed_block(before).wrapping_add(offset);
-            // SAFETY: AMX machines have AVX-512; only this worker writes these panels.
-            unsafe { pack::<TERMS>(self.operands().0, panels, k, out) };
+            let out = self.packed_block(before);
+            let out = out.wrapping_add(panel_bytes(TERMS, steps) * mine.start);
+            // SAFETY: AMX machines have AVX-512; only this worker writes these steps.
+            unsafe { pack::<TERMS>(operand, panels, k, only, out) };
         }
     }
 
@@ -152,8 +161,9 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 let (k, before) = self.k_range.block(i);
                 let bytes = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * block.len();
                 Purpose::Streamed.lend(bytes, |packed| {
+                    let only = 0..k.len().div_ceil(K_STEP);
                     // SAFETY: as in `pack_shared`; the buffer is this thread's.
-                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), packed) };
+                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), only, packed) };
                     self.block(i, k, self.packed_block(before), block.clone(), packed);
                 });
             }
@@ -187,11 +197,18 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 for (j, other) in block.clone().enumerate() {
                     let t = streamed.wrapping_add(j * bytes);
                     let (a, b) = if self.share_b { (t, s) } else { (s, t) };
+                    let at = Panels {
+                        a,
+                        b,
+                        next: t.wrapping_add(panel_bytes(TERMS, 1)),
+                        again: s,
+                        soon: soon(panel, j),
+                    };
                     let (row, col) = if self.share_b { (other, panel) } else { (panel, other) };
                     let next = self.pending(i, row * PANEL, col * PANEL);
                     // SAFETY: tiles are configured in `multiply`; the panels were packed with
                     // `steps` steps; this worker alone has this part of c.
-                    unsafe { sums.multiply::<TERMS>(a, b, steps, next, soon(panel, j)) };
+                    unsafe { sums.multiply::<TERMS>(at, steps, next) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
@@ -234,17 +251,10 @@ struct Sums {
 impl Sums {
     /// # Safety
     /// See [`multiply`]; nobody else touches the part of c that `next` describes.
-    unsafe fn multiply<const TERMS: usize>(
-        &mut self,
-        a: *const u8,
-        b: *const u8,
-        steps: usize,
-        next: Pending,
-        soon: *const u8,
-    ) {
+    unsafe fn multiply<const TERMS: usize>(&mut self, at: Panels, steps: usize, next: Pending) {
         let sums = self.blocks[self.turn].as_mut_ptr();
         // SAFETY: `pending` is about the other block.
-        unsafe { multiply::<TERMS>(a, b, steps, sums, &mut self.pending, soon) };
+        unsafe { multiply::<TERMS>(at, steps, sums, &mut self.pending) };
         self.pending = Pending { from: sums, ..next };
         self.turn = 1 - self.turn;
     }

@@ -1,14 +1,16 @@
 //! A folder written is the folder read, whatever happens in between.
 
-use super::transaction::fault;
+use super::fault;
 use super::*;
 use crate::error::Kind;
 use crate::model::config::{ActivationKind, Config, NormKind, NormPlacement, Positions};
 use crate::model::weights::Weights;
-use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+
+mod crash;
+mod damage;
 
 fn gpt2() -> Config {
     Config {
@@ -147,143 +149,6 @@ fn the_same_model_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_old_or_new() {
-    let (old, new) = (gpt2(), llama());
-    let (mut seen_old, mut seen_new) = (0, 0);
-    for step in 1.. {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        write(path, &old, 1, Some("{\"old\":1}")).unwrap();
-        fault::crash_at(Some(step));
-        let result = write(path, &new, 2, None);
-        let crashed = fault::crashed();
-        fault::crash_at(None);
-        if !crashed {
-            result.unwrap();
-            assert!(holds(path, &new, 2, None));
-            break;
-        }
-        assert_eq!(result.unwrap_err().kind(), Kind::Interrupted);
-        let (config, seed, tokenizer) = match load(path).unwrap().config == new {
-            true => (&new, 2, None),
-            false => (&old, 1, Some("{\"old\":1}")),
-        };
-        assert!(holds(path, config, seed, tokenizer), "step {step}");
-        assert!(seen_new == 0 || seed == 2, "once new, always new: step {step}");
-        if seed == 1 {
-            seen_old += 1
-        } else {
-            seen_new += 1
-        }
-        // The next reader after recovery, and the next writer without it, both work.
-        if step % 2 == 0 {
-            recover(path).unwrap();
-            assert!(holds(path, config, seed, tokenizer));
-            assert!(
-                fs::read_dir(path).unwrap().all(|e| !e
-                    .unwrap()
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(".pel"))
-            );
-        }
-        write(path, &old, 9, Some("{}")).unwrap();
-        assert!(holds(path, &old, 9, Some("{}")));
-    }
-    assert!(seen_old > 8 && seen_new > 5, "{seen_old} {seen_new}");
-}
-
-/// A crash while a recovery is under way, at any step of it.
-#[test]
-fn a_crash_during_recovery_is_recovered() {
-    for step in 1..40 {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        write(path, &gpt2(), 1, Some("{}")).unwrap();
-        // The decisive rename is step 13 or so: take the first crash after it.
-        let committed = (1..40).find(|&n| {
-            fault::crash_at(Some(n));
-            let _ = write(path, &llama(), 2, None);
-            fault::crash_at(None);
-            path.join(".pellucid-next").is_dir()
-        });
-        assert!(committed.is_some());
-        fault::crash_at(Some(step));
-        let _ = recover(path);
-        fault::crash_at(None);
-        assert!(holds(path, &llama(), 2, None), "step {step}");
-        recover(path).unwrap();
-        assert!(holds(path, &llama(), 2, None), "step {step}");
-    }
-}
-
-#[test]
-fn a_full_disk_leaves_the_old_checkpoint() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    write(path, &gpt2(), 1, Some("{}")).unwrap();
-    for space in [0, 1, 500, 1500, 2000, 10_000, 30_000] {
-        fault::full_after(Some(space));
-        let error = write(path, &llama(), 2, None).unwrap_err();
-        fault::full_after(None);
-        assert!(error.to_string().contains("free some disk space"), "{error}");
-        assert!(holds(path, &gpt2(), 1, Some("{}")));
-        assert_eq!(fs::read_dir(path).unwrap().count(), 4, "no remains");
-    }
-}
-
-/// The real thing: a process that saves over and over, killed at random moments.
-#[cfg(unix)]
-#[test]
-fn kill_nine_leaves_a_whole_checkpoint() {
-    const FOLDER: &str = "PELLUCID_TEST_SAVE_FOREVER";
-    // Every part differs between the two, the tokenizer too.
-    let one = (gpt2(), 1, Some("{}"));
-    let two = (llama(), 2, None);
-    let put =
-        |folder: &Path, (c, seed, t): &(Config, u64, Option<&str>)| write(folder, c, *seed, *t);
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        loop {
-            put(Path::new(&folder), &two).unwrap();
-            put(Path::new(&folder), &one).unwrap();
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    put(path, &one).unwrap();
-    let mut seen = [0; 2];
-    for i in 0..24 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "checkpoint::tests::kill_nine_leaves_a_whole_checkpoint"])
-            .env(FOLDER, path)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        // Reading while it writes, too.
-        let end = std::time::Instant::now() + std::time::Duration::from_millis(60 + 17 * i % 50);
-        while std::time::Instant::now() < end {
-            let _ = holds(path, &one.0, one.1, one.2);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let new = holds(path, &two.0, two.1, two.2);
-        seen[usize::from(new)] += 1;
-        assert!(new != holds(path, &one.0, one.1, one.2));
-    }
-    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
-}
-
-#[test]
-fn two_writers_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = Transaction::begin(folder.path()).unwrap();
-    let text = Transaction::begin(folder.path()).unwrap_err().to_string();
-    assert!(text.contains("another process is writing"), "{text}");
-    drop(first);
-    Transaction::begin(folder.path()).unwrap();
-}
-
-#[test]
 fn more_files_join_the_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (path, config) = (folder.path(), gpt2());
@@ -332,84 +197,6 @@ fn saved_tensors_must_make_sense() {
     assert!(file.read("b").unwrap()[0].is_nan());
     save_tensors(&path, &[], &none).unwrap();
     assert_eq!(load_tensors(&path).unwrap().names().count(), 0);
-}
-
-/// Writes a weights file for `config` after `change` was applied to its tensors `(name, shape, values)`.
-fn with_tensors(
-    folder: &Path,
-    change: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>),
-) -> String {
-    let path = folder.join("model.safetensors");
-    let mut tensors: Vec<_> = {
-        let file = load_tensors(&path).unwrap();
-        let read = |n: &str| (n.to_owned(), file.shape(n).unwrap().to_vec(), file.read(n).unwrap());
-        file.names().map(read).collect()
-    };
-    change(&mut tensors);
-    let list: Vec<_> = tensors.iter().map(|(n, s, v)| (&n[..], &s[..], &v[..])).collect();
-    save_tensors(&path, &list, &BTreeMap::new()).unwrap();
-    match load(folder) {
-        Ok(_) => String::new(),
-        Err(e) => e.to_string(),
-    }
-}
-
-#[test]
-fn errors_list_every_tensor_that_does_not_fit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    write(path, &gpt2(), 1, None).unwrap();
-    let text = with_tensors(path, |tensors| {
-        tensors.retain(|t| t.0 != "transformer.ln_f.bias" && t.0 != "transformer.h.1.ln_1.weight");
-        tensors.push(("stranger".into(), vec![1], vec![0.0]));
-        let wte = tensors.iter_mut().find(|t| t.0.ends_with("wte.weight")).unwrap();
-        wte.1 = vec![38, 24];
-        wte.2.extend([0.0; 24]);
-    });
-    for line in [
-        "4 tensors do not fit",
-        "missing: transformer.ln_f.bias (24)",
-        "missing: transformer.h.1.ln_1.weight (24)",
-        "unexpected: stranger",
-        "wrong shape: transformer.wte.weight is (38, 24), but config.json says (37, 24)",
-        "if tokens were added, set vocab_size",
-    ] {
-        assert!(text.contains(line), "{line}: {text}");
-    }
-}
-
-#[test]
-fn exporters_disagree_and_are_understood() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    write(path, &gpt2(), 1, None).unwrap();
-    // OpenAI's own export: no prefix, the masks as tensors; a tied head written out.
-    let text = with_tensors(path, |tensors| {
-        for t in tensors.iter_mut() {
-            t.0 = t.0.strip_prefix("transformer.").unwrap().to_owned();
-        }
-        tensors.push(("h.0.attn.bias".into(), vec![1, 1, 2, 2], vec![1.0; 4]));
-        tensors.push(("h.1.attn.masked_bias".into(), vec![], vec![-1e4]));
-        let wte = tensors.iter().find(|t| t.0 == "wte.weight").unwrap().clone();
-        tensors.push(("lm_head.weight".into(), wte.1, wte.2));
-    });
-    assert_eq!(text, "");
-    assert!(holds(path, &gpt2(), 1, None));
-    let text = with_tensors(path, |tensors| {
-        tensors.iter_mut().find(|t| t.0 == "lm_head.weight").unwrap().2[5] += 1.0;
-    });
-    assert!(text.contains("differs from the token embedding it is tied to"), "{text}");
-}
-
-#[test]
-fn a_bias_that_should_not_be_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    write(path, &Config { bias: false, norm_bias: false, ..gpt2() }, 1, None).unwrap();
-    let text = with_tensors(path, |tensors| {
-        tensors.iter_mut().find(|t| t.0.ends_with("h.1.mlp.c_fc.bias")).unwrap().2[7] = -0.5;
-    });
-    assert!(text.contains("transformer.h.1.mlp.c_fc.bias[7] = -0.5"), "{text}");
 }
 
 #[test]
@@ -521,24 +308,6 @@ fn a_tokenizer_of_another_model_is_noticed() {
 }
 
 #[test]
-fn a_config_that_asks_for_the_moon_gets_no_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    write(path, &gpt2(), 1, None).unwrap();
-    for (key, value) in [("vocab", 1u64 << 30), ("layers", 1 << 30), ("hidden", 1 << 30)] {
-        let config = path.join("config.json");
-        let old = fs::read_to_string(&config).unwrap();
-        let mut json: serde_json::Value = serde_json::from_str(&old).unwrap();
-        json["pellucid"][key] = value.into();
-        json["model_type"] = "pellucid".into();
-        fs::write(&config, json.to_string()).unwrap();
-        let text = load(path).unwrap_err().to_string();
-        assert!(text.contains("config.json speaks of"), "{text}");
-        fs::write(&config, old).unwrap();
-    }
-}
-
-#[test]
 fn generation_defaults_travel() {
     let full = GenerationConfig {
         temperature: 0.7,
@@ -560,61 +329,6 @@ fn generation_defaults_travel() {
     let text = text.unwrap_err().to_string();
     for line in ["temperature must", "top_p = \"x\"", "eos_token_id = [1.5]"] {
         assert!(text.contains(line), "{text}");
-    }
-}
-
-#[test]
-fn every_truncation_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &llama(), 1, None).unwrap();
-    let path = folder.path().join("model.safetensors");
-    let whole = fs::read(&path).unwrap();
-    let step = if cfg!(debug_assertions) { 97 } else { 31 };
-    for len in (0..200).chain((200..whole.len()).step_by(step)) {
-        fs::write(&path, &whole[..len]).unwrap();
-        let error = load(folder.path()).unwrap_err();
-        assert!(error.to_string().contains("model.safetensors"), "{error}");
-    }
-}
-
-fn damaged(
-    name: &'static str,
-) -> impl Strategy<Value = (&'static str, Vec<(f64, u8)>, Option<f64>)> {
-    let flips = proptest::collection::vec((0.0..1.0f64, any::<u8>()), 1..6);
-    (Just(name), flips, proptest::option::weighted(0.2, 0.0..1.0f64))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
-
-    /// Whatever happens to a file, loading returns: no panic, no endless memory.
-    #[test]
-    fn damage_never_panics(
-        (name, flips, cut) in prop_oneof![
-            damaged("model.safetensors"), damaged("config.json"), damaged("generation_config.json"),
-            damaged("tokenizer.json"), damaged("header"), damaged(".bin"),
-        ],
-        which in 0..12usize,
-    ) {
-        let folder = tempfile::tempdir().unwrap();
-        let config = configs().swap_remove(which).1;
-        write(folder.path(), &config, 1, Some(r#"{"model":{"vocab":{"a":1}},"added_tokens":[]}"#)).unwrap();
-        let path = folder.path().join(if name == "header" { "model.safetensors" } else { name });
-        let mut bytes = if name == ".bin" { import_llama2c::tests::file(&llama()) } else { fs::read(&path).unwrap() };
-        // Half of the damage goes where it hurts.
-        let reach = match name { "header" => 2000.min(bytes.len()), ".bin" => 40, _ => bytes.len() };
-        for (at, value) in flips {
-            bytes[(at * reach as f64) as usize] = value;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate((cut * bytes.len() as f64) as usize);
-        }
-        fs::write(&path, &bytes).unwrap();
-        if name == ".bin" {
-            let _ = import_llama2c(&path);
-        } else {
-            let _ = load(folder.path()).map_err(|e| e.to_string());
-        }
     }
 }
 
