@@ -1,7 +1,6 @@
 //! The `pellucid` command: parse, call the library, print.
 
 mod args;
-mod assemble;
 mod cmd;
 mod examine;
 mod measure;

@@ -1,57 +1,31 @@
 //! A training run from settings to outcome, watched.
 
-use crate::assemble::{Graph, assemble, precision};
-use crate::measure;
 use crate::out;
-use crate::plan;
+use crate::plan::{Planned, plan};
 use crate::progress::Progress;
-use Budget;
 use pellucid::error::Result;
-use pellucid::model::weights::Weights;
-use pellucid::train::pretrain::{Job, Outcome, pretrain};
+use pellucid::train::budget::Budget;
+use pellucid::train::launch;
+use pellucid::train::pretrain::Outcome;
 use pellucid::train::run::RunConfig;
 use pellucid::train::{log, plot};
 use std::path::Path;
 
-/// How much is said, and whether anything is done.
-pub(crate) struct Watched {
-    pub(crate) quiet: bool,
-    pub(crate) dry: bool,
+/// Trains as the settings say.
+pub(crate) fn train(run: &RunConfig, quiet: bool) -> Result<Outcome> {
+    launch::train(run, &mut Progress::new(run, quiet))
 }
 
-/// Trains as the settings say; `None` where it was only planned.
-pub(crate) fn train(run: &RunConfig, watched: &Watched) -> Result<Option<Outcome>> {
-    let assembled = assemble(run)?;
-    let pool = plan::pool(run.train.threads);
-    let mut graph = Graph::new(run, &assembled.config, pool.threads())?;
-    let mut weights = Weights::init(&assembled.config, run.train.seed);
-    let flops = (graph.0.flops_per_step() * run.train.accumulation as u64) as f64;
-    if watched.dry {
-        let positions = run.train.batch * run.time(&assembled.config);
-        let planned = graph.0.activation_bytes();
-        let budget = Budget::new(weights.data().len(), positions, planned);
-        out::line(format!("{} parameters", out::count(weights.count() as u64)))?;
-        out::line(format!("memory: {budget}"))?;
-        return out::line(format!("{} FLOPs per update", out::short(flops))).map(|()| None);
-    }
-    let (train, held) = assembled.tokens;
-    if !watched.quiet {
-        let (train, held) = (out::short(train as f64), out::short(held as f64));
-        out::complain(&format!("{train} tokens to train on, {held} held out"));
-    }
-    let peak =
-        if watched.quiet { 0.0 } else { measure::peak(&pool, precision(run.train.precision)) };
-    let job = Job {
-        run,
-        config: &assembled.config,
-        weights: &mut weights,
-        graph: &mut graph,
-        data: &assembled.data,
-        store: &assembled.files,
-        pool: &pool,
-    };
-    let mut progress = Progress::new(flops, peak, watched.quiet);
-    pretrain(job, &mut progress).map(Some)
+/// Plans the run and says what it would cost.
+pub(crate) fn dry(run: &RunConfig) -> Result<()> {
+    let Planned { config, graph, weights, .. } = plan(run)?;
+    let positions = run.train.batch * run.time(&config);
+    let budget = Budget::new(weights.data().len(), positions, graph.activation_bytes());
+    let flops = (graph.flops_per_step() * run.train.accumulation as u64) as f64;
+    out::line(format!("{} parameters", out::count(weights.count() as u64)))?;
+    out::line(format!("memory: {budget}"))?;
+    out::line(format!("{}FLOPs per update, {} updates", out::short(flops), run.train.steps))?;
+    budget.check(run, budget.weights + budget.activations)
 }
 
 /// The loss curve in the terminal; where its picture is.

@@ -1,21 +1,22 @@
 //! A training step on random data, timed whole and by operation.
 
-use crate::assemble::{Graph, precision};
 use crate::measure::{self, Times};
 use crate::out;
 use crate::plan;
 use clap::{Args, ValueEnum};
 use pellucid::autograd::{RunInfo, Timing};
 use pellucid::backend::buffer::Buffer;
+use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
 use pellucid::model::config::{ActivationKind, Config};
+use pellucid::model::train_graph::TrainGraph;
 use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use pellucid::train::clip;
+use pellucid::train::launch::options;
 use pellucid::train::optimizer::AdamW;
 use pellucid::train::run::{PrecisionKind, RunConfig};
-use pellucid::train::step::Graph as _;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -49,6 +50,15 @@ pub(crate) struct Step {
 pub(crate) enum Kind {
     F32,
     Bf16,
+}
+
+impl From<Kind> for Precision {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::F32 => Self::F32,
+            Kind::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl From<Kind> for PrecisionKind {
@@ -103,8 +113,9 @@ impl Step {
         let mut run = RunConfig::default();
         (run.train.batch, run.train.time) = (batch, Some(config.context));
         run.train.precision = self.precision.into();
-        let mut graph = Graph::new(&run, &config, pool.threads())?;
-        graph.0.measure(profile);
+        let time = config.context;
+        let mut graph = TrainGraph::new(&config, options(&run, time), pool.threads())?;
+        graph.measure(profile);
         let mut weights = Weights::init(&config, 1337);
         let mut optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
         let mut grads = Buffer::zeros(weights.data().len());
@@ -120,12 +131,12 @@ impl Step {
             loss = graph.step(pool, &weights, &mut grads, true, &ids, &targets, info)?;
             let norm = clip::norm(pool, &grads, &ranges);
             let scale = clip::scale(norm, 1.0);
-            optimizer.update(pool, &mut weights, &grads, step as u64, 1e-3, scale);
+            optimizer.update(pool, &mut weights, &grads, step as u64, (1e-3, scale))?;
             if step >= self.warmup {
                 times.push(start.elapsed().as_secs_f64());
             }
         }
-        let (timings, flops) = (graph.0.timings().to_vec(), graph.0.flops_per_step() as f64);
+        let (timings, flops) = (graph.timings().to_vec(), graph.flops_per_step() as f64);
         Ok(Measured { times: Times::from(times), timings, tokens: n as f64, flops, loss })
     }
 
@@ -146,7 +157,7 @@ impl Step {
                 "last_loss": m.loss,
             }))?;
         } else {
-            let peak = measure::peak(&pool, precision(self.precision.into()));
+            let peak = measure::peak(&pool, self.precision.into());
             out::line(format!(
                 "{:?} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak",
                 self.recipe,

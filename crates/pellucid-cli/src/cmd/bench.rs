@@ -1,6 +1,5 @@
 //! `pellucid bench`
 
-use crate::assemble::precision;
 use crate::measure;
 use crate::out;
 use crate::plan;
@@ -38,7 +37,7 @@ enum What {
 
 fn gemm(kind: Kind, threads: usize, json: bool) -> Result<()> {
     let pool = plan::pool(threads);
-    let precision = precision(kind.into());
+    let precision = kind.into();
     let shapes = [
         (64, 64, 64),
         (256, 256, 256),

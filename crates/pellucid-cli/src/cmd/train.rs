@@ -1,7 +1,8 @@
 //! `pellucid train`
 
 use crate::out;
-use crate::session::{Watched, curve, train};
+use crate::plan;
+use crate::session::{curve, dry, train};
 use crate::signal;
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
@@ -75,9 +76,11 @@ impl Train {
         if self.print_config {
             return out::write(&run.to_toml());
         }
+        if self.dry_run {
+            return dry(&run);
+        }
         signal::listen("saving … (Ctrl-C again aborts without saving)")?;
-        let watched = Watched { quiet: self.json, dry: self.dry_run };
-        let Some(outcome) = train(&run, &watched)? else { return Ok(()) };
+        let outcome = train(&run, self.json)?;
         if self.json {
             return out::json(&summary(&outcome));
         }
@@ -117,6 +120,7 @@ impl Train {
             })?;
             run.set(key, value)?;
         }
+        run.train.threads = plan::threads(run.train.threads);
         Ok(run)
     }
 }
