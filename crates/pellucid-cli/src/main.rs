@@ -1,7 +1,6 @@
 //! The `pellucid` command: parse, call the library, print.
 
 mod args;
-mod assemble;
 mod cmd;
 mod examine;
 mod measure;
@@ -9,7 +8,9 @@ mod model;
 mod out;
 mod plan;
 mod progress;
+mod session;
 mod signal;
+mod step_bench;
 mod view;
 
 use clap::Parser;

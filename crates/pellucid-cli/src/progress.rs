@@ -1,17 +1,23 @@
 //! What a person sees of a training run.
 
+use crate::cmd::inspect::Costs;
+use crate::measure;
 use crate::out;
+use crate::plan;
 use crate::signal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pellucid::train::launch::{model_config, options};
 use pellucid::train::pretrain::{Control, Event, Observer};
+use pellucid::train::run::RunConfig;
 use pellucid::train::step::StepReport;
 use std::time::{Duration, Instant};
 
 /// A bar on a terminal, a line now and then elsewhere.
-pub(crate) struct Progress {
+pub(crate) struct Progress<'r> {
+    run: &'r RunConfig,
     bar: ProgressBar,
     quiet: bool,
-    /// FLOPs of an update, and FLOP/s that this computer reaches.
+    /// FLOPs that an update needs, and FLOP/s that this computer reaches.
     flops: f64,
     peak: f64,
     steps: u64,
@@ -22,8 +28,8 @@ pub(crate) struct Progress {
     last_line: Instant,
 }
 
-impl Progress {
-    pub(crate) fn new(flops: f64, peak: f64, quiet: bool) -> Self {
+impl<'r> Progress<'r> {
+    pub(crate) fn new(run: &'r RunConfig, quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
         if quiet {
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -33,13 +39,25 @@ impl Progress {
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         let (validation, last_line) = (None, Instant::now());
-        let (steps, speed, seconds) = (0, 0.0, 0.0);
-        Self { bar, quiet, flops, peak, steps, validation, speed, seconds, last_line }
+        let (flops, peak, steps, speed, seconds) = (0.0, 0.0, 0, 0.0, 0.0);
+        Self { run, bar, quiet, flops, peak, steps, validation, speed, seconds, last_line }
     }
 
     fn say(&self, text: &str) {
         if !self.quiet {
             self.bar.suspend(|| out::complain(text));
+        }
+    }
+
+    /// The yardstick: what an update needs, what this computer reaches.
+    fn measure(&mut self, vocab: usize) {
+        let Ok(config) = model_config(self.run, vocab) else { return };
+        if !self.quiet {
+            let time = self.run.time(&config);
+            let tokens = self.run.tokens_per_step(&config) as f64;
+            self.flops = 3.0 * Costs::of(&config, time).forward as f64 * tokens;
+            let pool = plan::pool(self.run.train.threads);
+            self.peak = measure::peak(&pool, options(self.run, time).precision);
         }
     }
 
@@ -73,9 +91,20 @@ impl Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for Progress<'_> {
     fn on(&mut self, event: &Event<'_>) -> Control {
         match event {
+            Event::Preparing { done, total } => {
+                if *total > 50_000_000 && self.last_line.elapsed() >= Duration::from_secs(5) {
+                    self.last_line = Instant::now();
+                    self.say(&format!("turning text into ids: {}%", done * 100 / total));
+                }
+            }
+            Event::Data { train, validation, vocab, .. } => {
+                let (train, held) = (out::short(*train as f64), out::short(*validation as f64));
+                self.say(&format!("{train} tokens to train on, {held} held out, V={vocab}"));
+                self.measure(*vocab);
+            }
             Event::Budget(budget) => self.say(&format!("memory: {budget}")),
             Event::Started { step, steps, parameters, resumed } => {
                 self.steps = *steps;

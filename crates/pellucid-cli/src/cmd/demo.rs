@@ -1,10 +1,10 @@
 //! `pellucid demo`: a world, a Transformer that learns it, and what it learnt.
 
-use crate::cmd::train::{Watched, curve, train};
 use crate::examine::{Answered, ask, report};
 use crate::model::Model;
 use crate::out;
 use crate::plan;
+use crate::session::{curve, train};
 use crate::signal;
 use crate::view;
 use clap::Args;
@@ -62,9 +62,7 @@ impl Demo {
 
         signal::listen("saving … (Ctrl-C again aborts without saving)")?;
         let run = self.settings(&text)?;
-        let Some(outcome) = train(&run, &Watched { quiet: false, dry: false })? else {
-            return Ok(());
-        };
+        let outcome = train(&run, false)?;
         out::line("")?;
         curve(&self.out)?;
         if outcome.reason == Reason::Asked {
@@ -100,7 +98,7 @@ impl Demo {
         (run.model.layers, run.model.width) = (Some(layers), Some(width));
         (run.model.heads, run.model.kv_heads) = (Some(heads), Some(heads));
         (run.train.batch, run.train.time) = (if self.quick { 16 } else { 32 }, Some(64));
-        (run.train.seed, run.train.threads) = (self.seed, self.threads);
+        (run.train.seed, run.train.threads) = (self.seed, plan::threads(self.threads));
         run.optimizer.lr = Some(if self.quick { 5e-3 } else { 3e-3 });
         run.checkpoint.folder = self.out.display().to_string();
         run.checkpoint.every = 0;

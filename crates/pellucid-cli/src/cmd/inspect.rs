@@ -31,19 +31,19 @@ pub(crate) struct Costs {
     pub(crate) parameters: u64,
     /// Multiplied with each token: all matrices but the embedding tables, and the head.
     pub(crate) matrices: u64,
-    /// FLOPs of the forward pass for a token with half the context before it.
+    /// FLOPs of the forward pass for a token, averaged over sequences of `time`.
     pub(crate) forward: u64,
     /// Bytes that a token adds to the cache.
     pub(crate) cache: u64,
 }
 
 impl Costs {
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, time: usize) -> Self {
         let specs = parameters(config);
         let matrix = |s: &&ParamSpec| s.name.starts_with("blocks") && s.shape.len() == 2;
         let blocks: usize = specs.iter().filter(matrix).map(ParamSpec::len).sum();
         let matrices = (blocks + config.vocab * config.width) as u64;
-        let seen = config.window.unwrap_or(config.context).min(config.context.div_ceil(2));
+        let seen = config.window.unwrap_or(time).min(time.div_ceil(2));
         // Scores and weighted sum: 2 FLOPs for each of D elements, per key.
         let attention = 4 * config.layers * config.heads * config.head_width * seen;
         Self {
@@ -62,7 +62,7 @@ impl Inspect {
             config = config.with_depth(depth);
         }
         config.validate()?;
-        let costs = Costs::of(&config);
+        let costs = Costs::of(&config, config.context);
         if self.json {
             return out::json(&json!({
                 "config": config,
@@ -123,7 +123,7 @@ fn print(config: &Config, costs: &Costs) -> Result<()> {
     out::line(format!(
         "parameters   {} ({} in matrices that every token passes)\n\
          memory       weights {} (f32) · training state {} (weights, gradients, two moments) · cache {} per token, {} at full context\n\
-         FLOPs/token  forward {} · training {} (context half full)",
+         FLOPs/token  forward {} · training {} (averaged over a full context)",
         out::count(costs.parameters),
         out::short(costs.matrices as f64),
         out::bytes(4 * costs.parameters),

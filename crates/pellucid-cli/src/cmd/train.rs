@@ -1,17 +1,13 @@
 //! `pellucid train`
 
-use crate::assemble::{Graph, assemble, precision};
-use crate::measure;
 use crate::out;
 use crate::plan;
-use crate::progress::Progress;
+use crate::session::{curve, dry, train};
 use crate::signal;
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
-use pellucid::model::weights::Weights;
-use pellucid::train::pretrain::{Job, Outcome, Reason, pretrain};
+use pellucid::train::pretrain::{Outcome, Reason};
 use pellucid::train::run::RunConfig;
-use pellucid::train::{log, plot};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -80,9 +76,11 @@ impl Train {
         if self.print_config {
             return out::write(&run.to_toml());
         }
+        if self.dry_run {
+            return dry(&run);
+        }
         signal::listen("saving … (Ctrl-C again aborts without saving)")?;
-        let watched = Watched { quiet: self.json, dry: self.dry_run };
-        let Some(outcome) = train(&run, &watched)? else { return Ok(()) };
+        let outcome = train(&run, self.json)?;
         if self.json {
             return out::json(&summary(&outcome));
         }
@@ -122,49 +120,9 @@ impl Train {
             })?;
             run.set(key, value)?;
         }
+        run.train.threads = plan::threads(run.train.threads);
         Ok(run)
     }
-}
-
-/// How much is said, and whether anything is done.
-pub(crate) struct Watched {
-    pub(crate) quiet: bool,
-    pub(crate) dry: bool,
-}
-
-/// Trains as the settings say; `None` where it was only planned.
-pub(crate) fn train(run: &RunConfig, watched: &Watched) -> Result<Option<Outcome>> {
-    let assembled = assemble(run)?;
-    let pool = plan::pool(run.train.threads);
-    let mut graph = Graph::new(run, &assembled.config, pool.threads())?;
-    let mut weights = Weights::init(&assembled.config, run.train.seed);
-    let flops = (graph.0.flops_per_step() * run.train.accumulation as u64) as f64;
-    if watched.dry {
-        let positions = run.train.batch * run.time(&assembled.config);
-        let planned = graph.0.activation_bytes();
-        let budget = pellucid::train::budget::Budget::new(weights.data().len(), positions, planned);
-        out::line(format!("{} parameters", out::count(weights.count() as u64)))?;
-        out::line(format!("memory: {budget}"))?;
-        return out::line(format!("{} FLOPs per update", out::short(flops))).map(|()| None);
-    }
-    let (train, held) = assembled.tokens;
-    if !watched.quiet {
-        let (train, held) = (out::short(train as f64), out::short(held as f64));
-        out::complain(&format!("{train} tokens to train on, {held} held out"));
-    }
-    let peak =
-        if watched.quiet { 0.0 } else { measure::peak(&pool, precision(run.train.precision)) };
-    let job = Job {
-        run,
-        config: &assembled.config,
-        weights: &mut weights,
-        graph: &mut graph,
-        data: &assembled.data,
-        store: &assembled.files,
-        pool: &pool,
-    };
-    let mut progress = Progress::new(flops, peak, watched.quiet);
-    pretrain(job, &mut progress).map(Some)
 }
 
 fn summary(outcome: &Outcome) -> serde_json::Value {
@@ -179,25 +137,13 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
     })
 }
 
+/// Why a run ended, for people and scripts.
 fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Steps => "all steps done",
         Reason::NoImprovement => "no improvement",
         Reason::Asked => "stopped on request",
     }
-}
-
-/// The loss curve in the terminal; where its picture is.
-pub(crate) fn curve(folder: &Path) -> Result<()> {
-    let lines = log::read(&folder.join("metrics.jsonl"))?;
-    let points: Vec<(f64, f64)> =
-        lines.iter().filter_map(|l| Some((l.step as f64, l.loss?))).collect();
-    out::line(plot::ascii_curve(&points, 72, 12).trim_end())?;
-    let svg = folder.join("curve.svg");
-    if svg.is_file() {
-        out::line(format!("training loss per step; as a picture: {}", svg.display()))?;
-    }
-    Ok(())
 }
 
 fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
