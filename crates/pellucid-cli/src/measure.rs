@@ -2,6 +2,7 @@
 
 use pellucid::backend::buffer::Buffer;
 use pellucid::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use pellucid::backend::cpu::peak::matrix_peak;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::tensor::random::Random;
 use std::time::Instant;
@@ -67,14 +68,9 @@ pub(crate) fn product(
     (times, 2.0 * (m * n * k) as f64)
 }
 
-/// The most FLOP/s that matrix products reach here; the yardstick of every "share of peak".
+/// The most FLOP/s that matrix products can reach here, on registers; the yardstick of every "share of peak".
 pub(crate) fn peak(pool: &Pool, precision: Precision) -> f64 {
-    let sizes = [GemmDims { m: 1024, n: 1024, k: 512 }, GemmDims { m: 2048, n: 512, k: 512 }];
-    let rates = sizes.map(|dims| {
-        let (times, flops) = product(pool, precision, dims, (5, 0.15));
-        flops / times.min()
-    });
-    rates[0].max(rates[1])
+    matrix_peak(pool, precision)
 }
 
 /// The most memory that this process ever held, in bytes. Linux only.

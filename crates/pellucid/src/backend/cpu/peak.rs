@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::features::{Features, Isa};
+use super::gemm::Precision;
 use super::pool::{Pool, Ptr};
 use crate::error::{Error, Kind, Result};
 
@@ -41,6 +42,17 @@ impl Peak {
             triad_gbps,
         })
     }
+}
+
+/// FLOP/s that matrix products could reach at most on registers: tiles where they are used (an f32 product is
+/// six tile products), else multiply-adds. Takes a few milliseconds and no memory.
+#[must_use]
+pub fn matrix_peak(pool: &Pool, precision: Precision) -> f64 {
+    let terms = match precision {
+        Precision::F32 => 6.0,
+        Precision::Bf16 => 1.0,
+    };
+    1e9 * tiles(pool).map_or(0.0, |t| t / terms).max(fma(pool))
 }
 
 /// Best of a few runs of `work`, seconds.
