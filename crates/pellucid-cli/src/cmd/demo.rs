@@ -24,6 +24,9 @@ pub(crate) struct Demo {
     /// About how long to train
     #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
     seconds: f64,
+    /// So many steps instead
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    steps: Option<u64>,
     /// A smaller world and model for a few seconds, to see that everything works
     #[arg(long)]
     quick: bool,
@@ -102,8 +105,11 @@ impl Demo {
         run.optimizer.lr = Some(if self.quick { 5e-3 } else { 3e-3 });
         run.checkpoint.folder = self.out.display().to_string();
         run.checkpoint.every = 0;
-        let seconds = if self.quick { self.seconds.min(5.0) } else { self.seconds };
-        run.train.steps = plan::steps_in(&run, seconds)?;
+        run.train.steps = match self.steps {
+            Some(steps) => steps,
+            None if self.quick => 150,
+            None => plan::steps_in(&run, self.seconds)?,
+        };
         run.schedule.warmup = Some((run.train.steps / 5).min(50));
         run.evaluate.every = (run.train.steps / 10).max(1);
         run.evaluate.batches = 8;
