@@ -201,3 +201,26 @@ fn the_quick_demo_learns_answers_and_looks_inside() {
     let refused = pellucid(&["demo", "--quick", "--fresh", "--out", "mine"], folder.path());
     assert!(text(&refused.stderr).contains("no demo wrote"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn stories_260k_is_imported_and_tells_its_story() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/stories260K");
+    let (Ok(weights), Ok(golden)) = (
+        shared.join("stories260K.repaired.bin").canonicalize(),
+        std::fs::read_to_string(shared.join("golden_greedy_ids.txt")),
+    ) else {
+        eprintln!("SKIPPED: no {}", shared.display());
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights.display().to_string();
+    ok(&["import", &weights, "--out", "stories"], folder.path());
+    let golden: Vec<&str> = golden.split_whitespace().collect();
+    let flags = ["--ids", "1", "-t", "0", "-n", "200", "--threads", "1"];
+    let said = ok(&[&["generate", "stories"][..], &flags].concat(), folder.path());
+    let said: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(said.len(), 200);
+    assert_eq!(said, golden[..200]);
+    let refused = pellucid(&["generate", "stories", "Once"], folder.path());
+    assert!(text(&refused.stderr).contains("--ids"), "{}", text(&refused.stderr));
+}
