@@ -2,11 +2,14 @@
 
 use crate::model::Model;
 use crate::out;
+use crate::view;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::world::{Kind, Question};
 use pellucid::error::Result;
+use pellucid::files;
 use pellucid::generate::{Flow, GenerateOptions, Sampling};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A question and what the model said.
 pub(crate) struct Answered<'q> {
@@ -86,4 +89,34 @@ pub(crate) fn report(answers: &[Answered<'_>]) -> Result<()> {
         out::line(format!("  {:<40} {:>14} {:>20}", name(kind), cell(false), cell(true)))?;
     }
     Ok(())
+}
+
+/// One stranger's question, answered right if there is one: who looks where, and what is said when.
+pub(crate) fn look_inside(
+    model: &Model,
+    pool: &Pool,
+    answers: &[Answered<'_>],
+    folder: &Path,
+) -> Result<()> {
+    let sort = |a: &&Answered<'_>| a.question.kind == Kind::Stranger;
+    let right = answers.iter().filter(sort).find(|a| a.right());
+    let Some(a) = right.or_else(|| answers.iter().find(sort)) else { return Ok(()) };
+    let tokenizer = model.tokenizer()?;
+    let ids = tokenizer.encode(&a.question.prompt)?;
+    let whole = tokenizer.encode(&format!("{}{}", a.question.prompt, a.question.answer))?;
+    let Some(&answer) = whole.get(ids.len()) else { return Ok(()) };
+    let seen = view::look(model, pool, &ids, answer)?;
+    let path = folder.join("attention.svg");
+    files::replace("demo", &path, |w| w.write_all(seen.svg.as_bytes()))?;
+    out::line(format!("\nInside, for: {} …", a.question.prompt))?;
+    let (block, head) = (seen.block, seen.head);
+    out::line(format!(
+        "\nBlock {block}, head {head}: each row is a token, dark where it looks ({})\n\n{}",
+        path.display(),
+        seen.map
+    ))?;
+    out::line(format!(
+        "What the model would say after each block (the logit lens):\n\n{}",
+        seen.lens
+    ))
 }

@@ -3,6 +3,7 @@
 mod args;
 mod cmd;
 mod examine;
+mod input;
 mod measure;
 mod model;
 mod out;

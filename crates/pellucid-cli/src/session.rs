@@ -6,9 +6,10 @@ use crate::progress::Progress;
 use pellucid::error::Result;
 use pellucid::train::budget::Budget;
 use pellucid::train::launch;
-use pellucid::train::pretrain::Outcome;
+use pellucid::train::pretrain::{Outcome, Reason};
 use pellucid::train::run::RunConfig;
 use pellucid::train::{log, plot};
+use serde_json::json;
 use std::path::Path;
 
 /// Trains as the settings say.
@@ -39,4 +40,43 @@ pub(crate) fn curve(folder: &Path) -> Result<()> {
         out::line(format!("training loss per step; as a picture: {}", svg.display()))?;
     }
     Ok(())
+}
+
+/// For scripts.
+pub(crate) fn summary(outcome: &Outcome) -> serde_json::Value {
+    json!({
+        "reason": reason(outcome.reason),
+        "step": outcome.step,
+        "loss": outcome.loss,
+        "validation_loss": outcome.best.map(|b| b.0),
+        "validation_step": outcome.best.map(|b| b.1),
+        "folder": outcome.folder,
+        "seconds": outcome.seconds,
+    })
+}
+
+/// Why a run ended, for people and scripts.
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Steps => "all steps done",
+        Reason::NoImprovement => "no improvement",
+        Reason::Asked => "stopped on request",
+    }
+}
+
+/// For people: the curve, the losses, what to do next.
+pub(crate) fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
+    curve(Path::new(&run.checkpoint.folder))?;
+    let best = outcome
+        .best
+        .map_or(String::new(), |(loss, step)| format!(", validation {loss:.4} at step {step}"));
+    let loss = outcome.loss.map_or(String::new(), |l| format!(", loss {l:.4}"));
+    out::line(format!(
+        "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid generate {} \"…\"",
+        reason(outcome.reason),
+        outcome.step,
+        out::duration(outcome.seconds),
+        outcome.folder.display(),
+        run.checkpoint.folder
+    ))
 }

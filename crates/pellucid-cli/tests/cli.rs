@@ -144,3 +144,83 @@ fn train_generate_eval_and_continue() {
     assert!((bits - loss / std::f64::consts::LN_2).abs() < 1e-6, "{scores}");
     assert!(ok(&["inspect", "run"], path).contains("L=1 blocks"));
 }
+
+/// The first Ctrl-C saves and stops; the run then goes on from there.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("a.txt"), "one two three four. ".repeat(100)).unwrap();
+    let flags = "train --json --data a.txt --out run --model.layers 1 --model.width 16 --model.heads 1 \
+                 --time 8 --batch 2 --threads 1 --evaluate.every 0";
+    let mut args: Vec<&str> = flags.split_whitespace().collect();
+    let child = Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(&args)
+        .args(["--steps", "10000000"])
+        .current_dir(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = || std::fs::metadata(path.join("run/metrics.jsonl")).is_ok_and(|m| m.len() > 200);
+    for _ in 0..600 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(begun(), "training never began");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{:?} {}", out.status, text(&out.stderr));
+    let stopped: serde_json::Value = serde_json::from_str(text(&out.stdout).trim()).unwrap();
+    assert_eq!(stopped["reason"], "stopped on request");
+    let step = stopped["step"].as_u64().unwrap();
+    assert!(path.join("run").join(format!("step-{step:08}")).is_dir());
+    let more = (step + 3).to_string();
+    args.extend(["--steps", &more]);
+    let on: serde_json::Value = serde_json::from_str(ok(&args, path).trim()).unwrap();
+    assert_eq!((on["step"].as_u64(), &on["reason"]), (Some(step + 3), &"all steps done".into()));
+}
+
+#[test]
+fn the_quick_demo_learns_answers_and_looks_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = ok(&["demo", "--quick", "--threads", "1"], folder.path());
+    for part in ["A small world", "right answers", "logit lens", "Next:", "curve.svg"] {
+        assert!(said.contains(part), "{part:?} is missing in\n{said}");
+    }
+    let svg = std::fs::read_to_string(folder.path().join("runs/demo/attention.svg")).unwrap();
+    assert!(svg.contains("who looks at whom"));
+    // Again: nothing is trained, the same is shown.
+    let again = ok(&["demo", "--quick", "--threads", "1"], folder.path());
+    assert_eq!(said, again);
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    let refused = pellucid(&["demo", "--quick", "--fresh", "--out", "mine"], folder.path());
+    assert!(text(&refused.stderr).contains("no demo wrote"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn stories_260k_is_imported_and_tells_its_story() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/stories260K");
+    let (Ok(weights), Ok(golden)) = (
+        shared.join("stories260K.repaired.bin").canonicalize(),
+        std::fs::read_to_string(shared.join("golden_greedy_ids.txt")),
+    ) else {
+        eprintln!("SKIPPED: no {}", shared.display());
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights.display().to_string();
+    ok(&["import", &weights, "--out", "stories"], folder.path());
+    let golden: Vec<&str> = golden.split_whitespace().collect();
+    let flags = ["--ids", "1", "-t", "0", "-n", "200", "--threads", "1"];
+    let said = ok(&[&["generate", "stories"][..], &flags].concat(), folder.path());
+    let said: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(said.len(), 200);
+    assert_eq!(said, golden[..200]);
+    let refused = pellucid(&["generate", "stories", "Once"], folder.path());
+    assert!(text(&refused.stderr).contains("--ids"), "{}", text(&refused.stderr));
+}

@@ -1,15 +1,13 @@
 //! `pellucid demo`: a world, a Transformer that learns it, and what it learnt.
 
-use crate::examine::{Answered, ask, report};
+use crate::examine::{ask, look_inside, report};
 use crate::model::Model;
 use crate::out;
 use crate::plan;
 use crate::session::{curve, train};
 use crate::signal;
-use crate::view;
 use clap::Args;
-use pellucid::backend::cpu::pool::Pool;
-use pellucid::data::world::{Kind as Sort, World, WorldOptions};
+use pellucid::data::world::{World, WorldOptions};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::files;
 use pellucid::train::pretrain::Reason;
@@ -75,7 +73,7 @@ impl Demo {
         let pool = plan::pool(self.threads);
         let answers = ask(&model, &pool, &world.questions)?;
         report(&answers)?;
-        self.look_inside(&model, &pool, &answers)?;
+        look_inside(&model, &pool, &answers, &self.out)?;
         self.next(&model)
     }
 
@@ -127,31 +125,6 @@ impl Demo {
                 .hint("remove it yourself, or give another one with --out"));
         }
         std::fs::remove_dir_all(&self.out).map_err(|e| Error::io("demo", &self.out, e))
-    }
-
-    /// One stranger's question, answered right if there is one: who looks where, and what is said when.
-    fn look_inside(&self, model: &Model, pool: &Pool, answers: &[Answered<'_>]) -> Result<()> {
-        let sort = |a: &&Answered<'_>| a.question.kind == Sort::Stranger;
-        let right = answers.iter().filter(sort).find(|a| a.right());
-        let Some(a) = right.or_else(|| answers.iter().find(sort)) else { return Ok(()) };
-        let tokenizer = model.tokenizer()?;
-        let ids = tokenizer.encode(&a.question.prompt)?;
-        let whole = tokenizer.encode(&format!("{}{}", a.question.prompt, a.question.answer))?;
-        let Some(&answer) = whole.get(ids.len()) else { return Ok(()) };
-        let seen = view::look(model, pool, &ids, answer)?;
-        let path = self.out.join("attention.svg");
-        files::replace("demo", &path, |w| w.write_all(seen.svg.as_bytes()))?;
-        out::line(format!("\nInside, for: {} …", a.question.prompt))?;
-        let (block, head) = (seen.block, seen.head);
-        out::line(format!(
-            "\nBlock {block}, head {head}: each row is a token, dark where it looks ({})\n\n{}",
-            path.display(),
-            seen.map
-        ))?;
-        out::line(format!(
-            "What the model would say after each block (the logit lens):\n\n{}",
-            seen.lens
-        ))
     }
 
     fn next(&self, model: &Model) -> Result<()> {

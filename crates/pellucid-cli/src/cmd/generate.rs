@@ -1,7 +1,7 @@
 //! `pellucid generate`
 
 use crate::args::SamplingArgs;
-use crate::cmd::tokenize::{parse_ids, text_of};
+use crate::input::{parse_ids, text_of};
 use crate::model::Model;
 use crate::out;
 use crate::plan;
@@ -30,8 +30,6 @@ pub(crate) struct Generate {
     /// Continuations of each prompt
     #[arg(long, default_value_t = 1, value_name = "N")]
     samples: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
     /// Ends a text before this string
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -53,6 +51,8 @@ pub(crate) struct Generate {
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 impl Generate {

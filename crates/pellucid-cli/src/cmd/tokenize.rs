@@ -1,13 +1,12 @@
 //! `pellucid tokenize`
 
+use crate::input::{parse_ids, stdin};
 use crate::out;
 use clap::{Args, Subcommand, ValueEnum};
 use pellucid::data::{Corpus, CorpusOptions};
-use pellucid::error::{Error, Kind, Result};
-use pellucid::files;
+use pellucid::error::Result;
 use pellucid::text::{Specials, Tokenizer};
 use serde_json::json;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -112,28 +111,6 @@ fn open(path: &Path) -> Result<Tokenizer> {
     if path.is_dir() { Tokenizer::from_folder(path) } else { Tokenizer::from_file(path) }
 }
 
-/// All of stdin.
-fn stdin() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map(|_| text).map_err(|e| {
-        Error::new(Kind::Io, "stdin", e.to_string()).hint("the input must be UTF-8 text")
-    })
-}
-
-/// Ids written as numbers.
-pub(super) fn parse_ids(text: &str) -> Result<Vec<u32>> {
-    let words = text.split(|c: char| c.is_whitespace() || "[],".contains(c));
-    words
-        .filter(|word| !word.is_empty())
-        .map(|word| {
-            word.parse().map_err(|_| {
-                Error::new(Kind::Input, "decode", format!("{word:?} is not a token id"))
-                    .hint("ids are whole numbers, separated by spaces or commas")
-            })
-        })
-        .collect()
-}
-
 fn encode(tokenizer: &Tokenizer, text: &str, ids: &[u32], pieces: bool, json: bool) -> Result<()> {
     let labels = || ids.iter().map(|&id| tokenizer.label(id));
     if json {
@@ -168,9 +145,4 @@ fn inspect(tokenizer: &Tokenizer, json: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Reads prompts' text from a file or, for `-`, stdin.
-pub(super) fn text_of(path: &Path) -> Result<String> {
-    if path == Path::new("-") { stdin() } else { files::read_text("read", path) }
 }

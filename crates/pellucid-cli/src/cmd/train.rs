@@ -2,14 +2,12 @@
 
 use crate::out;
 use crate::plan;
-use crate::session::{curve, dry, train};
+use crate::session::{dry, finish, summary, train};
 use crate::signal;
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
-use pellucid::train::pretrain::{Outcome, Reason};
 use pellucid::train::run::RunConfig;
-use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
@@ -128,41 +126,4 @@ impl Train {
         run.train.threads = plan::threads(run.train.threads);
         Ok(run)
     }
-}
-
-fn summary(outcome: &Outcome) -> serde_json::Value {
-    json!({
-        "reason": reason(outcome.reason),
-        "step": outcome.step,
-        "loss": outcome.loss,
-        "validation_loss": outcome.best.map(|b| b.0),
-        "validation_step": outcome.best.map(|b| b.1),
-        "folder": outcome.folder,
-        "seconds": outcome.seconds,
-    })
-}
-
-/// Why a run ended, for people and scripts.
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Steps => "all steps done",
-        Reason::NoImprovement => "no improvement",
-        Reason::Asked => "stopped on request",
-    }
-}
-
-fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
-    curve(Path::new(&run.checkpoint.folder))?;
-    let best = outcome
-        .best
-        .map_or(String::new(), |(loss, step)| format!(", validation {loss:.4} at step {step}"));
-    let loss = outcome.loss.map_or(String::new(), |l| format!(", loss {l:.4}"));
-    out::line(format!(
-        "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid generate {} \"…\"",
-        reason(outcome.reason),
-        outcome.step,
-        out::duration(outcome.seconds),
-        outcome.folder.display(),
-        run.checkpoint.folder
-    ))
 }

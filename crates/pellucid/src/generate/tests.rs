@@ -370,3 +370,28 @@ fn a_stop_string_is_held_back_and_cut_off() {
     let (_, done) = stream("one EN", 6, &["END"]);
     assert_eq!((done.text.as_str(), done.stop), ("one EN", StopReason::MaxTokens));
 }
+
+/// The real decoder, with random weights: rows of a batch say what they say alone, to the token.
+#[test]
+fn a_real_model_says_the_same_in_a_batch_and_alone() {
+    use crate::backend::cpu::pool::Pool;
+    use crate::model::{config::Config, decoder::Decoder, weights::Weights};
+    let sizes =
+        Config { layers: 2, width: 48, heads: 3, kv_heads: 3, head_width: 16, ..Config::nano() };
+    let config = Config { hidden: 96, context: 48, vocab: 37, ..sizes };
+    let mut weights = Weights::init(&config, 3);
+    // Spread the logits, so that draws differ.
+    weights.data_mut().iter_mut().for_each(|w| *w *= 3.0);
+    let pool = Pool::new(2);
+    let run = |prompts: &[Vec<u32>], first_row| {
+        let mut decoder = Decoder::new(&config, prompts.len(), 40, pool.threads()).unwrap();
+        let (pool, weights) = (&pool, &weights);
+        let mut model = WithModel { decoder: &mut decoder, pool, weights, vocab: config.vocab };
+        let options = GenerateOptions { max_new: 20, first_row, ..Default::default() };
+        generate(&mut model, prompts, &options, None, &mut quiet).unwrap()
+    };
+    let together = run(&prompts(), 0);
+    for (i, prompt) in prompts().into_iter().enumerate() {
+        assert_eq!(run(&[prompt], i as u64)[0], together[i], "row {i}");
+    }
+}

@@ -8,3 +8,5 @@ pub mod attention_map;
 pub mod logit_lens;
 /// Named, shaped values of one run.
 pub mod record;
+#[cfg(test)]
+mod tests;
