@@ -10,7 +10,7 @@ use super::forward::{inside, lean};
 use super::simd::{Isa, LANES, exp2};
 use super::tile::{Lookers, Tile, places};
 use super::vectors::pack_rows;
-use super::{Call, Carve, KEYS, Level, QUERIES, Target, dispatch};
+use super::{Call, Carve, Gradients, KEYS, Level, QUERIES, Saved, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
 use crate::ops::attention::{AttentionDims, slope};
 use std::f32::consts::{LN_2, LOG2_E};
@@ -34,25 +34,6 @@ unsafe fn floats<E: Engine>(dims: &AttentionDims) -> usize {
         + 2 * QUERIES * KEYS
         + KEYS
         + 18 * LANES
-}
-
-/// What the forward pass left behind, and the gradient of its output.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Saved<'a> {
-    /// `(B, T, H * D)`
-    pub(crate) out: &'a [f32],
-    /// `(B, T, H * D)`
-    pub(crate) d_out: &'a [f32],
-    /// `(B, H, T)`
-    pub(crate) lse: &'a [f32],
-}
-
-/// Where the gradients of q, k and v go; `None` where nobody wants one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gradients {
-    pub(crate) q: Option<Target>,
-    pub(crate) k: Option<Target>,
-    pub(crate) v: Option<Target>,
 }
 
 /// One worker's tiles. Row `r` is position `r % T` of head `r / T` in the group.

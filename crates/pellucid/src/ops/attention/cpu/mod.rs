@@ -19,7 +19,7 @@ mod tile;
 mod tiles;
 mod vectors;
 
-pub(crate) use backward::{Gradients, Saved, backward, backward_scratch};
+pub(crate) use backward::{backward, backward_scratch};
 pub(crate) use dropout::Dropout;
 pub(crate) use forward::{forward, forward_scratch};
 
@@ -91,6 +91,25 @@ impl Target {
             dst.iter_mut().zip(src).for_each(|(d, s)| *d = scale * s);
         }
     }
+}
+
+/// What the forward pass left behind, and the gradient of its output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saved<'a> {
+    /// `(B, T, H * D)`
+    pub(crate) out: &'a [f32],
+    /// `(B, T, H * D)`
+    pub(crate) d_out: &'a [f32],
+    /// `(B, H, T)`
+    pub(crate) lse: &'a [f32],
+}
+
+/// Where the gradients of q, k and v go; `None` where nobody wants one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gradients {
+    pub(crate) q: Option<Target>,
+    pub(crate) k: Option<Target>,
+    pub(crate) v: Option<Target>,
 }
 
 /// Everything about one attention but the outputs.
