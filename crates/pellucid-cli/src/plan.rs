@@ -37,10 +37,9 @@ pub(crate) fn plan(run: &RunConfig) -> Result<Planned> {
     run.validate()?;
     let source = Source::open(run, &mut |_, _| Ok(()))?;
     let config = model_config(run, source.tokenizer.vocab_size())?;
-    let time = run.time(&config);
-    let data = source.batches(run, time)?;
+    let data = source.batches(run, &config)?;
     let pool = pool(run.train.threads);
-    let graph = TrainGraph::new(&config, options(run, time), pool.threads())?;
+    let graph = TrainGraph::new(&config, options(run, &config), pool.threads())?;
     let weights = Weights::init(&config, run.train.seed);
     Ok(Planned { config, data, graph, weights, pool })
 }
@@ -51,7 +50,7 @@ pub(crate) fn steps_in(run: &RunConfig, seconds: f64) -> Result<u64> {
     let mut optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
     let schedule = Schedule::new(&run.resolved(&config));
     let t = &run.train;
-    let positions = t.batch * run.time(&config);
+    let positions = run.batch(&config) * run.time(&config);
     let mut stepper =
         Stepper::new(weights.data().len(), positions, t.accumulation, t.seed, run.optimizer.clip);
     let mut times = vec![];

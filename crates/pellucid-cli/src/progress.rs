@@ -57,7 +57,7 @@ impl<'r> Progress<'r> {
             let tokens = self.run.tokens_per_step(&config) as f64;
             self.flops = 3.0 * Costs::of(&config, time).forward as f64 * tokens;
             let pool = plan::pool(self.run.train.threads);
-            self.peak = measure::peak(&pool, options(self.run, time).precision);
+            self.peak = measure::peak(&pool, options(self.run, &config).precision);
         }
     }
 

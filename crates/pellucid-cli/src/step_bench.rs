@@ -111,10 +111,9 @@ impl Step {
     fn measure(&self, pool: &Pool, profile: bool) -> Result<Measured> {
         let (config, batch) = self.recipe.config();
         let mut run = RunConfig::default();
-        (run.train.batch, run.train.time) = (batch, Some(config.context));
+        (run.train.batch, run.train.time) = (Some(batch), Some(config.context));
         run.train.precision = self.precision.into();
-        let time = config.context;
-        let mut graph = TrainGraph::new(&config, options(&run, time), pool.threads())?;
+        let mut graph = TrainGraph::new(&config, options(&run, &config), pool.threads())?;
         graph.measure(profile);
         let mut weights = Weights::init(&config, 1337);
         let mut optimizer = AdamW::new(weights.specs(), &run.optimizer)?;

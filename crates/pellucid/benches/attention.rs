@@ -33,59 +33,61 @@ fn main() {
         _ => vec![(64, 256, 6, 64), (12, 64, 4, 32), (1, 1024, 12, 64)],
     };
     println!("{} threads", pool.threads());
-    let both = [Precision::F32, Precision::Bf16];
-    for ((b, t, h, d), precision) in shapes.iter().flat_map(|s| both.map(|p| (*s, p))) {
-        let dims = AttentionDims { b, t, s: t, h, kv: h, d };
-        let rule = Rule { precision, ..Rule::new(Mask::CAUSAL, d) };
-        let op = SelfAttention::new(dims, rule).expect("a valid shape");
-        let mut random = Random::new(1, 0);
-        let mut normal = |n: usize| (0..n).map(|_| random.normal()).collect::<Vec<f32>>();
-        let qkv = normal(op.inputs()[0]);
-        let d_out = normal(op.outputs()[0]);
-        let (mut out, mut lse) = (vec![0.0; op.outputs()[0]], vec![0.0; op.saved()[0]]);
-        let mut d_qkv = vec![0.0; qkv.len()];
-        let mut scratch = vec![0.0; op.scratch(pool.threads())];
-        let forward = times(|| {
-            op.forward(Forward {
-                pool: &pool,
-                run: RunInfo::default(),
-                inputs: [&qkv[..]].into_iter().collect(),
-                ints: Default::default(),
-                params: Default::default(),
-                outputs: [&mut out[..]].into_iter().collect(),
-                saved: [&mut lse[..]].into_iter().collect(),
-                scratch: &mut scratch,
-            })
-            .expect("forward");
-        });
-        let backward = times(|| {
-            op.backward(Backward {
-                pool: &pool,
-                run: RunInfo::default(),
-                inputs: [&qkv[..]].into_iter().collect(),
-                ints: Default::default(),
-                params: Default::default(),
-                outputs: [&mut out[..]].into_iter().collect(),
-                saved: [&mut lse[..]].into_iter().collect(),
-                d_outputs: [&d_out[..]].into_iter().collect(),
-                d_inputs: [Some(Grad { data: &mut d_qkv, accumulate: false })]
-                    .into_iter()
-                    .collect(),
-                d_params: Default::default(),
-                scratch: &mut scratch,
-            })
-            .expect("backward");
-        });
-        let flops = op.flops();
-        for (name, flops, (min, median)) in
-            [("forward", flops.0, forward), ("backward", flops.1, backward)]
-        {
-            println!(
-                "B={b} T={t} H={h} D={d} {precision:?} {name:8}: min {:8.3} ms, median {:8.3} ms, {:6.1} GFLOP/s (min)",
-                min * 1e3,
-                median * 1e3,
-                flops as f64 / min * 1e-9
-            );
-        }
+    for shape in shapes {
+        bench(&pool, shape, Precision::F32);
+        bench(&pool, shape, Precision::Bf16);
+    }
+}
+
+fn bench(pool: &Pool, (b, t, h, d): (usize, usize, usize, usize), precision: Precision) {
+    let dims = AttentionDims { b, t, s: t, h, kv: h, d };
+    let rule = Rule { precision, ..Rule::new(Mask::CAUSAL, d) };
+    let op = SelfAttention::new(dims, rule).expect("a valid shape");
+    let mut random = Random::new(1, 0);
+    let mut normal = |n: usize| (0..n).map(|_| random.normal()).collect::<Vec<f32>>();
+    let qkv = normal(op.inputs()[0]);
+    let d_out = normal(op.outputs()[0]);
+    let (mut out, mut lse) = (vec![0.0; op.outputs()[0]], vec![0.0; op.saved()[0]]);
+    let mut d_qkv = vec![0.0; qkv.len()];
+    let mut scratch = vec![0.0; op.scratch(pool.threads())];
+    let forward = times(|| {
+        op.forward(Forward {
+            pool,
+            run: RunInfo::default(),
+            inputs: [&qkv[..]].into_iter().collect(),
+            ints: Default::default(),
+            params: Default::default(),
+            outputs: [&mut out[..]].into_iter().collect(),
+            saved: [&mut lse[..]].into_iter().collect(),
+            scratch: &mut scratch,
+        })
+        .expect("forward");
+    });
+    let backward = times(|| {
+        op.backward(Backward {
+            pool,
+            run: RunInfo::default(),
+            inputs: [&qkv[..]].into_iter().collect(),
+            ints: Default::default(),
+            params: Default::default(),
+            outputs: [&mut out[..]].into_iter().collect(),
+            saved: [&mut lse[..]].into_iter().collect(),
+            d_outputs: [&d_out[..]].into_iter().collect(),
+            d_inputs: [Some(Grad { data: &mut d_qkv, accumulate: false })].into_iter().collect(),
+            d_params: Default::default(),
+            scratch: &mut scratch,
+        })
+        .expect("backward");
+    });
+    let flops = op.flops();
+    for (name, flops, (min, median)) in
+        [("forward", flops.0, forward), ("backward", flops.1, backward)]
+    {
+        println!(
+            "B={b} T={t} H={h} D={d} {precision:?} {name:8}: min {:8.3} ms, median {:8.3} ms, {:6.1} GFLOP/s (min)",
+            min * 1e3,
+            median * 1e3,
+            flops as f64 / min * 1e-9
+        );
     }
 }

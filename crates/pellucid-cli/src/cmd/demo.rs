@@ -98,7 +98,7 @@ impl Demo {
         run.model.tied_head = Some(true);
         (run.model.layers, run.model.width) = (Some(layers), Some(width));
         (run.model.heads, run.model.kv_heads) = (Some(heads), Some(heads));
-        (run.train.batch, run.train.time) = (if self.quick { 16 } else { 32 }, Some(64));
+        (run.train.batch, run.train.time) = (Some(if self.quick { 16 } else { 32 }), Some(64));
         (run.train.seed, run.train.threads) = (self.seed, plan::threads(self.threads));
         run.optimizer.lr = Some(if self.quick { 5e-3 } else { 3e-3 });
         run.checkpoint.folder = self.out.display().to_string();

@@ -77,7 +77,7 @@ impl Budget {
         }
         let mut ways = Vec::new();
         // Activations grow in proportion to the batch.
-        let batch = run.train.batch as u64;
+        let batch = run.train.batch.unwrap_or(1) as u64;
         let fits = (room - fixed) * batch / (self.activations + self.buffers).max(1);
         if fits >= 1 && fits < batch {
             let times = batch.div_ceil(fits) * run.train.accumulation as u64;

@@ -41,7 +41,7 @@ pub fn assemble(
     run.validate()?;
     let source = Source::open(run, progress)?;
     let config = model_config(run, source.tokenizer.vocab_size())?;
-    let data = source.batches(run, run.time(&config))?;
+    let data = source.batches(run, &config)?;
     let store = ModelFolder::new(&config, &source.tokenizer);
     Ok(Assembled { config, source, data, store })
 }
@@ -52,9 +52,8 @@ impl Assembled {
     /// # Errors
     /// As [`TrainGraph::new`]; memory that cannot suffice.
     pub fn graph(&self, run: &RunConfig, threads: usize) -> Result<TrainGraph> {
-        let time = run.time(&self.config);
-        refuse_the_impossible(run, &self.config, time)?;
-        TrainGraph::new(&self.config, options(run, time), threads)
+        refuse_the_impossible(run, &self.config)?;
+        TrainGraph::new(&self.config, options(run, &self.config), threads)
     }
 }
 
@@ -105,10 +104,10 @@ pub fn model_config(run: &RunConfig, vocab: usize) -> Result<Config> {
 
 /// Shape and precision of micro-batches.
 #[must_use]
-pub fn options(run: &RunConfig, time: usize) -> TrainOptions {
+pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
     TrainOptions {
-        batch: run.train.batch,
-        time,
+        batch: run.batch(config),
+        time: run.time(config),
         recompute: match run.train.recompute {
             RecomputeKind::Nothing => Recompute::Nothing,
             RecomputeKind::Cheap => Recompute::Cheap,
@@ -123,9 +122,9 @@ pub fn options(run: &RunConfig, time: usize) -> TrainOptions {
 
 /// What no plan can avoid: weights, gradients and moments, and the input of each block. The exact budget follows from
 /// the plan, but making a plan that is far too large would already exhaust the machine.
-fn refuse_the_impossible(run: &RunConfig, config: &Config, time: usize) -> Result<()> {
+fn refuse_the_impossible(run: &RunConfig, config: &Config) -> Result<()> {
     let parameters: u64 = parameters(config).iter().map(|s: &ParamSpec| s.len() as u64).sum();
-    let positions = (run.train.batch * time) as u64;
+    let positions = (run.batch(config) * run.time(config)) as u64;
     let least = 16 * parameters + 4 * positions * config.width as u64 * config.layers as u64;
     match available_memory() {
         Some(available) if least > available => {

@@ -162,7 +162,7 @@ pub(super) fn pretrain_on(
 ) -> Result<Outcome> {
     job.run.validate()?;
     let run = job.run.resolved(job.config);
-    let positions = run.train.batch * run.time(job.config);
+    let positions = run.batch(job.config) * run.time(job.config);
     let elements = job.weights.data().len();
     let budget = Budget::new(elements, positions, job.graph.activation_bytes());
     let stop = observer.on(&Event::Budget(&budget)) == Control::Stop;

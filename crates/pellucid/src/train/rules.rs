@@ -38,7 +38,7 @@ impl RunConfig {
     fn sizes(&self, faults: &mut Vec<String>) {
         for (key, value) in [
             ("train.steps", self.train.steps),
-            ("train.batch", self.train.batch as u64),
+            ("train.batch", self.train.batch.unwrap_or(1) as u64),
             ("train.time", self.train.time.unwrap_or(1) as u64),
             ("train.accumulation", self.train.accumulation as u64),
             ("checkpoint.keep", self.checkpoint.keep as u64),
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn all_faults_are_listed_at_once() {
         let mut run = RunConfig::default();
-        run.train.batch = 0;
+        run.train.batch = Some(0);
         run.optimizer.lr = Some(f64::NAN);
         run.optimizer.beta2 = 1.0;
         run.schedule.warmup = Some(9999);

@@ -159,8 +159,8 @@ sections! {
     train: TrainKeys {
         /// Updates of the weights.
         steps: u64 = 5000,
-        /// B: sequences per micro-batch.
-        batch: usize = 16,
+        /// B: sequences per micro-batch; follows from the width: 32 tokens for each channel.
+        batch: Option<usize> = None,
         /// T: positions per sequence; follows from the model's context.
         time: Option<usize> = None,
         /// Micro-batches whose gradients are averaged for one update.
@@ -285,6 +285,7 @@ impl RunConfig {
             norm_epsilon norm_placement activation gated bias norm_bias tied_head scaled_embedding dropout);
         run.model.window = Some(config.window.unwrap_or(0));
         run.train.time = Some(self.time(config));
+        run.train.batch = Some(self.batch(config));
         run.data.folder = Some(self.data_folder().to_string_lossy().into());
         let lr = run.optimizer.lr.unwrap_or_else(|| config.suggested_learning_rate());
         run.optimizer.lr = Some(lr);
@@ -321,9 +322,16 @@ impl RunConfig {
         self.schedule.warmup.unwrap_or((self.train.steps / 10).min(100))
     }
 
+    /// B.
+    #[must_use]
+    pub fn batch(&self, config: &Config) -> usize {
+        let tokens = 32 * config.width;
+        self.train.batch.unwrap_or_else(|| (tokens / self.time(config).max(1)).max(1))
+    }
+
     /// Tokens of one update.
     #[must_use]
     pub fn tokens_per_step(&self, config: &Config) -> u64 {
-        (self.train.batch * self.train.accumulation * self.time(config)) as u64
+        (self.batch(config) * self.train.accumulation * self.time(config)) as u64
     }
 }

@@ -6,6 +6,7 @@ use super::run::{RunConfig, SamplingKind};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::model::config::Config;
 use crate::text::{Specials, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,9 +62,9 @@ impl Source {
         Ok(Self { tokenizer, train: Arc::new(train), validation, bytes_per_token })
     }
 
-    /// Batches of `run.train.batch` rows of `time` tokens. Too few validation tokens count as none.
-    pub fn batches(&self, run: &RunConfig, time: usize) -> Result<TokenBatches> {
-        let rows = run.train.batch;
+    /// Batches of B rows of T tokens as `run` says for a model of these sizes. Too few validation tokens count as none.
+    pub fn batches(&self, run: &RunConfig, config: &Config) -> Result<TokenBatches> {
+        let (rows, time) = (run.batch(config), run.time(config));
         let sampling = match run.data.sampling {
             SamplingKind::Random => Sampling::Random,
             SamplingKind::Epochs => Sampling::Epochs,

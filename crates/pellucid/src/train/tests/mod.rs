@@ -164,7 +164,7 @@ fn settings(folder: &Path, steps: u64) -> RunConfig {
     let mut run = RunConfig::default();
     run.data.train = vec!["noise".into()];
     run.train.steps = steps;
-    run.train.batch = B;
+    run.train.batch = Some(B);
     run.train.time = Some(T);
     run.train.accumulation = 2;
     run.optimizer.lr = Some(0.05);

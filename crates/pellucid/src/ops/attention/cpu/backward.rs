@@ -212,21 +212,37 @@ unsafe fn retreat<E: Engine>(
                 scores(call, pair, &mut work, &tile, s0, (&of_rows, of_keys));
                 products(&mut work, &tile, (&of_rows, of_keys), width);
             }
-            for j in 0..KEYS.min(s - s0) {
-                let row = |x: *mut f32| std::slice::from_raw_parts(x.add(j * width), d);
-                if let Some(k) = gradients.k {
-                    // The packed queries carry scale and log2(e).
-                    k.put((b, kv, s0 + j), row(work.dk), LN_2);
-                }
-                if let Some(v) = gradients.v {
-                    v.put((b, kv, s0 + j), row(work.dv), 1.0);
-                }
-            }
+            deliver(&work, gradients, (b, kv, s0), KEYS.min(s - s0), d);
         }
         if let Some(q) = gradients.q {
             for (r, (head, position)) in places(t, 0..rows).enumerate() {
                 let row = std::slice::from_raw_parts(work.dq.add(r * width), d);
                 q.put((b, kv * call.group() + head, position), row, call.scale);
+            }
+        }
+    }
+}
+
+/// Writes the gradients of the keys and values from `first` on.
+#[inline(always)]
+unsafe fn deliver<E: Engine>(
+    work: &Work<E>,
+    gradients: Gradients,
+    (b, kv, first): (usize, usize, usize),
+    count: usize,
+    d: usize,
+) {
+    let width = d.next_multiple_of(LANES);
+    // SAFETY: rows of the tile; the gradients of a pair are its worker's own.
+    unsafe {
+        for j in 0..count {
+            let row = |x: *mut f32| std::slice::from_raw_parts(x.add(j * width), d);
+            if let Some(k) = gradients.k {
+                // The packed queries carry scale and log2(e).
+                k.put((b, kv, first + j), row(work.dk), LN_2);
+            }
+            if let Some(v) = gradients.v {
+                v.put((b, kv, first + j), row(work.dv), 1.0);
             }
         }
     }
