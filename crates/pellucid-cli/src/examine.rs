@@ -18,8 +18,14 @@ pub(crate) struct Answered<'q> {
 }
 
 impl Answered<'_> {
+    /// The answer ends with its full stop; what is said after that does not count.
     pub(crate) fn right(&self) -> bool {
-        self.said.trim() == self.question.answer.trim()
+        self.said.trim_start().starts_with(self.question.answer.trim())
+    }
+
+    /// What was said, up to its first full stop.
+    fn first(&self) -> &str {
+        self.said.split_inclusive('.').next().unwrap_or_default().trim_end()
     }
 }
 
@@ -68,7 +74,7 @@ pub(crate) fn report(answers: &[Answered<'_>]) -> Result<()> {
         let good = (right * shown + all.len() / 2) / all.len();
         let some = |wanted: bool, n: usize| all.iter().filter(move |a| a.right() == wanted).take(n);
         for a in some(true, good).chain(some(false, shown - good)) {
-            let (prompt, said) = (&a.question.prompt, a.said.trim_end());
+            let (prompt, said) = (&a.question.prompt, a.first());
             match a.right() {
                 true => out::line(format!("    ✓ {prompt}{said}"))?,
                 false => {

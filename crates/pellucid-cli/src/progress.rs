@@ -94,11 +94,11 @@ impl<'r> Progress<'r> {
 impl Observer for Progress<'_> {
     fn on(&mut self, event: &Event<'_>) -> Control {
         match event {
-            Event::Preparing { done, total } => {
-                if *total > 50_000_000 && self.last_line.elapsed() >= Duration::from_secs(5) {
-                    self.last_line = Instant::now();
-                    self.say(&format!("turning text into ids: {}%", done * 100 / total));
-                }
+            Event::Preparing { done, total }
+                if *total > 50_000_000 && self.last_line.elapsed() >= Duration::from_secs(5) =>
+            {
+                self.last_line = Instant::now();
+                self.say(&format!("turning text into ids: {}%", done * 100 / total));
             }
             Event::Data { train, validation, vocab, .. } => {
                 let (train, held) = (out::short(*train as f64), out::short(*validation as f64));

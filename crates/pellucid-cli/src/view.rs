@@ -19,7 +19,7 @@ pub(crate) struct View {
     pub(crate) lens: String,
 }
 
-/// Runs `ids` and looks: the head whose last position looks furthest past its neighbours, and what the
+/// Runs `ids` and looks: the head whose last position looks hardest past its neighbours, and what the
 /// stream would say at each depth, following `answer`.
 pub(crate) fn look(model: &Model, pool: &Pool, ids: &[u32], answer: u32) -> Result<View> {
     let (config, t) = (&model.config, ids.len());
@@ -60,9 +60,9 @@ pub(crate) fn look(model: &Model, pool: &Pool, ids: &[u32], answer: u32) -> Resu
     Ok(View { block, head, map, svg, lens })
 }
 
-/// The most attention that the last position gives to one position, itself, the one before it and the
-/// first (where idle heads rest) left out.
+/// The most attention that the last position gives to one position: not to the last four, which are
+/// near anyway, and not to the first, where idle heads rest.
 fn reach(pattern: &[f32], t: usize) -> f32 {
     let last = &pattern[(t - 1) * t..];
-    last[1.min(t)..t.saturating_sub(2).max(1)].iter().copied().fold(0.0, f32::max)
+    last.iter().take(t.saturating_sub(4)).skip(1).copied().fold(0.0, f32::max)
 }

@@ -1,5 +1,7 @@
 //! The binary as a user meets it: exit codes, what goes to stdout and stderr, closed pipes.
 
+#![allow(clippy::print_stderr)] // Skipped tests say so.
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
