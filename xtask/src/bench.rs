@@ -84,8 +84,51 @@ fn row(
         spread.end,
         median(list("tokens_per_second")),
         memory / 1e6,
-        if ratio.is_empty() { "|".into() } else { ratio },
+        if ratio.is_empty() { " | ".into() } else { ratio },
     )
+}
+
+/// One recipe in one precision.
+struct Job<'a> {
+    recipe: &'a str,
+    precision: &'a str,
+    steps: &'a str,
+    rounds: usize,
+}
+
+impl Job<'_> {
+    /// Every engine in turn, `rounds` times; lines of the table.
+    fn run(&self, python: Option<&str>, raw: &mut Vec<Value>) -> String {
+        let (recipe, precision) = (self.recipe, self.precision);
+        let mut runs: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+        for round in 0..self.rounds {
+            for (i, engine) in ENGINES.iter().enumerate() {
+                if engine.mode.is_some() && python.is_none() {
+                    continue;
+                }
+                let what = format!("round {round} {recipe} {precision} {}", engine.name);
+                match measure(engine, recipe, precision, self.steps, python) {
+                    Ok(run) => {
+                        println!("{what}: {:.4} s/step", number(&run, "seconds_median"));
+                        raw.push(run.clone());
+                        runs.entry(i).or_default().push(run);
+                    }
+                    Err(e) => println!("{what}: not run: {e}"),
+                }
+            }
+        }
+        let middle = |r: &[Value], key: &str| median(r.iter().map(|x| number(x, key)).collect());
+        let best_peer = runs
+            .iter()
+            .filter(|(i, _)| ENGINES[**i].mode.is_some())
+            .map(|(_, r)| (middle(r, "seconds_median"), middle(r, "peak_bytes")))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let line = |(i, r): (&usize, &Vec<Value>)| {
+            let against = best_peer.filter(|_| ENGINES[*i].mode.is_none());
+            row(recipe, precision, ENGINES[*i].name, r, against) + "\n"
+        };
+        runs.iter().map(line).collect()
+    }
 }
 
 /// Runs the comparison and prints (and saves) the table.
@@ -113,40 +156,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     let mut raw = Vec::new();
     for recipe in list("--recipes", "tiny,nano,gpt2") {
         for precision in list("--precisions", "f32") {
-            let mut runs: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
-            for round in 0..rounds {
-                for (i, engine) in ENGINES.iter().enumerate() {
-                    if engine.mode.is_some() && python.is_none() {
-                        continue;
-                    }
-                    match measure(engine, &recipe, &precision, &steps, python.as_deref()) {
-                        Ok(run) => {
-                            println!(
-                                "round {round} {recipe} {precision} {}: {:.4} s/step",
-                                engine.name,
-                                number(&run, "seconds_median")
-                            );
-                            raw.push(run.clone());
-                            runs.entry(i).or_default().push(run);
-                        }
-                        Err(e) => println!(
-                            "round {round} {recipe} {precision} {}: not run: {e}",
-                            engine.name
-                        ),
-                    }
-                }
-            }
-            let middle =
-                |r: &Vec<Value>, key: &str| median(r.iter().map(|x| number(x, key)).collect());
-            let best_peer = runs
-                .iter()
-                .filter(|(i, _)| ENGINES[**i].mode.is_some())
-                .map(|(_, r)| (middle(r, "seconds_median"), middle(r, "peak_bytes")))
-                .min_by(|a, b| a.0.total_cmp(&b.0));
-            for (i, r) in &runs {
-                let against = best_peer.filter(|_| ENGINES[*i].mode.is_none());
-                table += &(row(&recipe, &precision, ENGINES[*i].name, r, against) + "\n");
-            }
+            let job = Job { recipe: &recipe, precision: &precision, steps: &steps, rounds };
+            table += &job.run(python.as_deref(), &mut raw);
         }
     }
     println!("\n{table}");

@@ -9,6 +9,7 @@
 mod arena;
 mod op;
 mod plan;
+mod planner;
 mod session;
 mod tape;
 #[cfg(test)]

@@ -289,22 +289,7 @@ impl Scene<'_> {
             .collect();
         let saved = writes.drain(step.outputs.len()..).collect();
         let d_outputs = reads.drain(step.inputs.len()..).collect();
-        let wanted = |(p, d): (&super::tape::Param, &Option<bool>)| {
-            d.map(|_| self.plan.tape.params[p.0].range.clone())
-        };
-        let ranges: Operands<_> =
-            self.node.params.iter().zip(&step.d_params).filter_map(wanted).collect();
-        let mut pieces = cut::<MOST>(grads, &[], &ranges).1.into_iter();
-        let d_params = step
-            .d_params
-            .iter()
-            .map(|d| {
-                d.map(|touched| Grad {
-                    data: pieces.next().expect("one piece each"),
-                    accumulate: touched || !first,
-                })
-            })
-            .collect();
+        let d_params = self.param_grads(grads, first);
         op.backward(Backward {
             pool: self.pool,
             run: self.run,
@@ -318,5 +303,22 @@ impl Scene<'_> {
             d_params,
             scratch,
         })
+    }
+
+    /// The pieces of `grads` that this step writes.
+    fn param_grads<'g>(&self, grads: &'g mut [f32], first: bool) -> Operands<Option<Grad<'g>>> {
+        let wanted = |(p, d): (&super::tape::Param, &Option<bool>)| {
+            d.map(|_| self.plan.tape.params[p.0].range.clone())
+        };
+        let ranges: Operands<_> =
+            self.node.params.iter().zip(&self.step.d_params).filter_map(wanted).collect();
+        let mut pieces = cut::<MOST>(grads, &[], &ranges).1.into_iter();
+        let mut grad = |d: &Option<bool>| {
+            d.map(|touched| Grad {
+                data: pieces.next().expect("one piece each"),
+                accumulate: touched || !first,
+            })
+        };
+        self.step.d_params.iter().map(&mut grad).collect()
     }
 }

@@ -65,6 +65,93 @@ fn to_f32(x: &[Vec<f64>]) -> Vec<Vec<f32>> {
     x.iter().map(|v| v.iter().map(|&e| e as f32).collect()).collect()
 }
 
+fn mutable(x: &mut [Vec<f32>]) -> Operands<&mut [f32]> {
+    x.iter_mut().map(Vec::as_mut_slice).collect()
+}
+
+fn shown<'a>(x: &'a [Vec<f32>], visible: impl Fn(usize) -> bool) -> Operands<&'a [f32]> {
+    x.iter().enumerate().map(|(i, x)| if visible(i) { &x[..] } else { &[][..] }).collect()
+}
+
+/// An operation with memory of its own, as a tape would give it.
+struct Rig<'a> {
+    op: &'a dyn Op,
+    pool: &'a Pool,
+    run: RunInfo,
+    ints: Operands<&'a [i32]>,
+    inputs: Vec<Vec<f32>>,
+    params: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
+    saved: Vec<Vec<f32>>,
+    scratch: Vec<f32>,
+}
+
+impl Rig<'_> {
+    fn forward(&mut self) {
+        let in_place = self.op.in_place();
+        if let Some((i, o)) = in_place {
+            self.outputs[o].copy_from_slice(&self.inputs[i]);
+        }
+        let operands = Forward {
+            pool: self.pool,
+            run: self.run,
+            inputs: shown(&self.inputs, |i| in_place.is_none_or(|p| p.0 != i)),
+            ints: self.ints.clone(),
+            params: shown(&self.params, |_| true),
+            outputs: mutable(&mut self.outputs),
+            saved: mutable(&mut self.saved),
+            scratch: &mut self.scratch,
+        };
+        self.op.forward(operands).expect("forward");
+        self.scratch.fill(f32::NAN);
+    }
+
+    /// Gradients of inputs and parameters.
+    fn backward(
+        &mut self,
+        d_outputs: &[Vec<f32>],
+        base: Option<f32>,
+    ) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+        let (op, needs, fill) = (self.op, self.op.needs(), base.unwrap_or(f32::NAN));
+        let filled = |x: &Vec<f32>| vec![fill; x.len()];
+        let mut d_inputs: Vec<_> = self.inputs.iter().map(filled).collect();
+        let mut d_params: Vec<_> = self.params.iter().map(filled).collect();
+        let (place, handed_on) = (op.in_place(), op.residual().filter(|_| op.in_place().is_none()));
+        if let Some((i, o)) = place {
+            d_inputs[i].copy_from_slice(&d_outputs[o]);
+        }
+        if let Some((i, o)) = handed_on {
+            d_inputs[i] = d_outputs[o].iter().map(|d| d + base.unwrap_or(0.0)).collect();
+        }
+        let accumulate = base.is_some();
+        let input_grad = |(i, data): (usize, _)| {
+            let in_place = place.is_some_and(|p| p.0 == i);
+            let ours = handed_on.is_none_or(|p| p.0 != i);
+            ours.then_some(Grad { data, accumulate: accumulate && !in_place })
+        };
+        let visible = |(o, x)| {
+            let read = needs.outputs >> o & 1 == 1 || op.is_loss();
+            if read { x } else { &mut [][..] }
+        };
+        let hidden = |o| place.is_some_and(|p| p.1 == o) || op.is_loss();
+        let operands = Backward {
+            pool: self.pool,
+            run: self.run,
+            inputs: shown(&self.inputs, |i| needs.inputs >> i & 1 == 1),
+            ints: self.ints.clone(),
+            params: shown(&self.params, |_| true),
+            outputs: mutable(&mut self.outputs).into_iter().enumerate().map(visible).collect(),
+            saved: mutable(&mut self.saved),
+            d_outputs: shown(d_outputs, |o| !hidden(o)),
+            d_inputs: mutable(&mut d_inputs).into_iter().enumerate().map(input_grad).collect(),
+            d_params: d_params.iter_mut().map(|data| Some(Grad { data, accumulate })).collect(),
+            scratch: &mut self.scratch,
+        };
+        op.backward(operands).expect("backward");
+        (d_inputs, d_params)
+    }
+}
+
 /// Runs an operation forward and backward. `base` is what gradients hold before: with `Some`, every
 /// gradient is accumulated onto that value; with `None`, it must be overwritten (memory holds NaN).
 pub fn produce(
@@ -75,103 +162,29 @@ pub fn produce(
     pool: &Pool,
     base: Option<f32>,
 ) -> Produced {
-    let inputs = to_f32(&values.inputs);
-    let params = to_f32(&values.params);
-    let d_outputs = to_f32(d_outputs);
     let rubbish = |n: &usize| vec![f32::NAN; *n];
-    let mut outputs: Vec<_> = op.outputs().iter().map(rubbish).collect();
-    let mut saved: Vec<_> = op.saved().iter().map(rubbish).collect();
-    let mut scratch = rubbish(&op.scratch(pool.threads()));
-    let in_place = op.in_place();
-    if let Some((i, o)) = in_place {
-        outputs[o].copy_from_slice(&inputs[i]);
-    }
-    fn mutable(x: &mut [Vec<f32>]) -> Operands<&mut [f32]> {
-        x.iter_mut().map(Vec::as_mut_slice).collect()
-    }
-    let ints: Operands<&[i32]> = values.ints.iter().map(Vec::as_slice).collect();
-    let params_view: Operands<&[f32]> = params.iter().map(Vec::as_slice).collect();
-    op.forward(Forward {
+    let mut rig = Rig {
+        op,
         pool,
         run,
-        inputs: inputs
-            .iter()
-            .enumerate()
-            .map(|(i, x)| if in_place.is_some_and(|p| p.0 == i) { &[][..] } else { &x[..] })
-            .collect(),
-        ints: ints.clone(),
-        params: params_view.clone(),
-        outputs: mutable(&mut outputs),
-        saved: mutable(&mut saved),
-        scratch: &mut scratch,
-    })
-    .expect("forward");
-    let mut forward_outputs = outputs.clone();
-    let needs = op.needs();
-    let fill = base.unwrap_or(f32::NAN);
-    let mut d_inputs: Vec<_> = inputs.iter().map(|x| vec![fill; x.len()]).collect();
-    let mut d_params: Vec<_> = params.iter().map(|x| vec![fill; x.len()]).collect();
-    let mut handed_on = None;
-    if let Some((i, o)) = in_place {
-        d_inputs[i].copy_from_slice(&d_outputs[o]);
-    } else if let Some((i, o)) = op.residual() {
-        d_inputs[i] = d_outputs[o].iter().map(|d| d + base.unwrap_or(0.0)).collect();
-        handed_on = Some(i);
-    }
-    scratch.fill(f32::NAN);
-    let accumulate = base.is_some();
-    op.backward(Backward {
-        pool,
-        run,
-        inputs: inputs
-            .iter()
-            .enumerate()
-            .map(|(i, x)| if needs.inputs >> i & 1 == 1 { &x[..] } else { &[][..] })
-            .collect(),
-        ints,
-        params: params_view,
-        outputs: outputs
-            .iter_mut()
-            .enumerate()
-            .map(
-                |(i, x)| {
-                    if needs.outputs >> i & 1 == 1 || op.is_loss() {
-                        &mut x[..]
-                    } else {
-                        &mut [][..]
-                    }
-                },
-            )
-            .collect(),
-        saved: mutable(&mut saved),
-        d_outputs: d_outputs
-            .iter()
-            .enumerate()
-            .map(|(o, x)| {
-                let hidden = in_place.is_some_and(|p| p.1 == o) || op.is_loss();
-                if hidden { &[][..] } else { &x[..] }
-            })
-            .collect(),
-        d_inputs: d_inputs
-            .iter_mut()
-            .enumerate()
-            .map(|(i, data)| {
-                let place = in_place.is_some_and(|p| p.0 == i);
-                (handed_on != Some(i)).then_some(Grad { data, accumulate: accumulate && !place })
-            })
-            .collect(),
-        d_params: d_params.iter_mut().map(|data| Some(Grad { data, accumulate })).collect(),
-        scratch: &mut scratch,
-    })
-    .expect("backward");
+        ints: values.ints.iter().map(Vec::as_slice).collect(),
+        inputs: to_f32(&values.inputs),
+        params: to_f32(&values.params),
+        outputs: op.outputs().iter().map(rubbish).collect(),
+        saved: op.saved().iter().map(rubbish).collect(),
+        scratch: rubbish(&op.scratch(pool.threads())),
+    };
+    rig.forward();
+    let mut outputs = rig.outputs.clone();
+    let (d_inputs, d_params) = rig.backward(&to_f32(d_outputs), base);
     if op.is_loss() {
         // A loss's backward pass writes the outputs too; where they disagree, neither is to be believed.
-        for (a, b) in forward_outputs.iter_mut().flatten().zip(outputs.iter().flatten()) {
+        for (a, b) in outputs.iter_mut().flatten().zip(rig.outputs.iter().flatten()) {
             let agree = (*a - b).abs() <= 1e-5 * a.abs().max(1.0);
             *a = if agree { *a } else { f32::NAN };
         }
     }
-    Produced { outputs: forward_outputs, d_inputs, d_params }
+    Produced { outputs, d_inputs, d_params }
 }
 
 /// Largest error of `got` against `want + base`, relative to the largest magnitude of `want`; NaN if any is.
