@@ -464,14 +464,6 @@ fn the_world_keeps_its_secrets() {
         assert!(kind == Asked::Stranger || count(false) >= 60, "{kind:?}: {}", count(false));
     }
     assert!(World::generate(&WorldOptions { people: 7, ..WorldOptions::default() }).is_err());
-    if let Some(path) = option_env!("PELLUCID_WORLD") {
-        let world = World::generate(&WorldOptions::default()).unwrap();
-        fs::write(format!("{path}.txt"), &world.text).unwrap();
-        let rows: Vec<_> = world.questions.iter().map(|q| serde_json::json!({
-            "prompt": q.prompt, "answer": q.answer, "kind": format!("{:?}", q.kind), "held": q.held_out
-        })).collect();
-        fs::write(format!("{path}.json"), serde_json::to_string(&rows).unwrap()).unwrap();
-    }
 }
 
 proptest! {

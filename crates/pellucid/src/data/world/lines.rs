@@ -3,9 +3,12 @@
 use super::names::{COUNTRIES, JOBS, Name};
 use super::{Attribute, Dice, Kind, Person, Question};
 use crate::data::random::bits;
+use std::ops::Range;
 
-/// Numbers in sums and comparisons: two digits, and so are their sums.
-const NUMBERS: std::ops::Range<usize> = 10..50;
+/// Numbers of two digits, whose sum with one digit has two digits again.
+const NUMBERS: Range<usize> = 10..90;
+/// What is added to them.
+const DIGITS: Range<usize> = 1..10;
 /// Of a hundred pairs of numbers, so many are held out.
 const HELD_OUT: u64 = 15;
 
@@ -24,17 +27,17 @@ impl Writer {
     /// Appends one line of training text.
     pub(super) fn line(&mut self, dice: &mut Dice, text: &mut String) {
         match dice.below(100) {
-            0..30 => self.portrait(dice, text),
-            30..42 => self.stranger(dice, text),
-            42..57 => self.answer(dice, text),
-            57..63 => rule(dice, text),
-            63..90 => {
-                let (a, b) = self.pair(dice, 0);
+            0..32 => self.portrait(dice, text),
+            32..45 => self.stranger(dice, text),
+            45..65 => self.answer(dice, text),
+            65..70 => rule(dice, text),
+            70..90 => {
+                let (a, b) = self.pair(dice, NUMBERS, DIGITS);
                 let Question { prompt, answer, .. } = sum(a, b, false);
                 *text += &(prompt + &answer);
             }
             _ => {
-                let (a, b) = self.pair(dice, 1);
+                let (a, b) = self.pair(dice, NUMBERS, NUMBERS);
                 let Question { prompt, answer, .. } = comparison(a, b, false);
                 *text += &(prompt + &answer);
             }
@@ -76,21 +79,21 @@ impl Writer {
         *text += &(prompt + &answer);
     }
 
-    /// A pair of different numbers that the text may use; `topic` tells sums from comparisons.
-    fn pair(&self, dice: &mut Dice, topic: u64) -> (usize, usize) {
+    /// A pair of different numbers that the text may use.
+    fn pair(&self, dice: &mut Dice, left: Range<usize>, right: Range<usize>) -> (usize, usize) {
         loop {
-            let mut number = || NUMBERS.start + dice.below(NUMBERS.len());
-            let (a, b) = (number(), number());
-            if a != b && !self.is_held_out(a, b, topic) {
+            let a = left.start + dice.below(left.len());
+            let b = right.start + dice.below(right.len());
+            if a != b && !self.is_held_out(a, b) {
                 return (a, b);
             }
         }
     }
 
     /// The same for (a, b) and (b, a).
-    fn is_held_out(&self, a: usize, b: usize, topic: u64) -> bool {
+    fn is_held_out(&self, a: usize, b: usize) -> bool {
         let pair = (a.min(b) * 100 + a.max(b)) as u64;
-        bits(self.seed, pair, 100 + topic) % 100 < HELD_OUT
+        bits(self.seed, pair, 100) % 100 < HELD_OUT
     }
 
     /// All questions about secrets, and about as many of the other sorts.
@@ -106,14 +109,13 @@ impl Writer {
             let person = Person::random(name.clone(), String::new(), dice);
             questions.push(riddle(&person, dice));
         }
-        for topic in 0..2 {
+        type Make = fn(usize, usize, bool) -> Question;
+        for (right, make) in [(DIGITS, sum as Make), (NUMBERS, comparison as Make)] {
             let (mut held_out, mut told) = (vec![], vec![]);
             for a in NUMBERS {
-                for b in NUMBERS.filter(|&b| b != a) {
-                    let secret = self.is_held_out(a, b, topic);
-                    let question =
-                        if topic == 0 { sum(a, b, secret) } else { comparison(a, b, secret) };
-                    if secret { held_out.push(question) } else { told.push(question) }
+                for b in right.clone().filter(|&b| b != a) {
+                    let secret = self.is_held_out(a, b);
+                    if secret { &mut held_out } else { &mut told }.push(make(a, b, secret));
                 }
             }
             for mut of in [held_out, told] {
@@ -205,7 +207,10 @@ fn rule(dice: &mut Dice, text: &mut String) {
 
 /// Digits stand apart, so that each is a token of its own.
 fn digits(number: usize) -> String {
-    format!("{} {}", number / 10, number % 10)
+    match number {
+        0..10 => number.to_string(),
+        _ => format!("{} {}", number / 10, number % 10),
+    }
 }
 
 fn sum(a: usize, b: usize, held_out: bool) -> Question {
