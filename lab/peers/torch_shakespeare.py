@@ -20,6 +20,7 @@ def main():
     parser.add_argument("text")
     parser.add_argument("--seed", type=int, default=1337)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--mode", choices=["eager", "compiled"], default="eager")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -30,7 +31,7 @@ def main():
     data = torch.tensor([ids[c] for c in text])
     cut = int(0.9 * len(data))
     train, validation = data[:cut], data[cut:]
-    t, b, lr, min_lr, warmup = 64, 12, 1e-3, 1e-4, 100
+    t, b, lr, min_lr, warmup = 64, 12, args.lr, args.lr / 10, 100
     model = Model(4, 4, 128, len(ids), t, False)
     for name, p in model.named_parameters():
         if name.endswith(("out.weight", "down.weight")):

@@ -1,2 +1,32 @@
-//! The `pellucid` command.
-fn main() {}
+//! The `pellucid` command: parse, call the library, print.
+
+mod args;
+mod cmd;
+mod examine;
+mod input;
+mod measure;
+mod model;
+mod out;
+mod plan;
+mod progress;
+mod session;
+mod signal;
+mod step_bench;
+mod view;
+
+use clap::Parser;
+use pellucid::error::Kind;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse_from(args::dotted(std::env::args_os()));
+    match cmd::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has had enough: not an error.
+        Err(error) if error.kind() == Kind::Interrupted && out::pipe_closed() => ExitCode::SUCCESS,
+        Err(error) => {
+            out::complain(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -54,12 +54,30 @@ const SHAPES: &[Shape] = &[
     shape("prefill 64", (64, 3072, 768), false, true),
 ];
 
-fn random(n: usize, mut seed: u64) -> Vec<f32> {
+/// Numbers at a cache line, as tensors are.
+struct Aligned(Vec<[f32; 16]>, usize);
+
+impl Aligned {
+    fn new(n: usize) -> Self {
+        // A cache line more, of which the first aligned one is the start.
+        Self(vec![[0.0; 16]; n / 16 + 2], n)
+    }
+
+    fn get(&mut self) -> &mut [f32] {
+        let all = self.0.as_flattened_mut();
+        let start = all.as_ptr().align_offset(64);
+        &mut all[start..start + self.1]
+    }
+}
+
+fn random(n: usize, mut seed: u64) -> Aligned {
     let mut next = || {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
-    (0..n).map(|_| next()).collect()
+    let mut out = Aligned::new(n);
+    out.get().iter_mut().for_each(|x| *x = next());
+    out
 }
 
 /// (best, median) seconds.
@@ -118,10 +136,11 @@ fn main() {
         if !filter.is_empty() && !filter.iter().any(|f| s.name.contains(f.as_str())) {
             continue;
         }
-        let (a, b) = (random(s.m * s.k, 1), random(s.k * s.n, 2));
-        let mut c = vec![0.0; s.m * s.n];
-        let a = if s.a_t { Mat::rows(&a, s.m).t() } else { Mat::rows(&a, s.k) };
-        let b = if s.b_t { Mat::rows(&b, s.k).t() } else { Mat::rows(&b, s.n) };
+        let (mut a, mut b) = (random(s.m * s.k, 1), random(s.k * s.n, 2));
+        let mut c = Aligned::new(s.m * s.n);
+        let (a, b, c) = (&*a.get(), &*b.get(), c.get());
+        let a = if s.a_t { Mat::rows(a, s.m).t() } else { Mat::rows(a, s.k) };
+        let b = if s.b_t { Mat::rows(b, s.k).t() } else { Mat::rows(b, s.n) };
         let dims = GemmDims { m: s.m, n: s.n, k: s.k };
         let flops = 2.0 * (s.m * s.n * s.k) as f64;
         let show = |(best, median): (f64, f64)| {
@@ -129,11 +148,11 @@ fn main() {
         };
         let mut ours = |precision| {
             show(time(&mut || {
-                gemm(global_pool(), precision, dims, a, b, &mut c, s.n, false, None);
+                gemm(global_pool(), precision, dims, a, b, c, s.n, false, None);
             }))
         };
         let (f32, bf16) = (ours(Precision::F32), ours(Precision::Bf16));
-        let theirs = show(time(&mut || theirs(s, a, b, &mut c)));
+        let theirs = show(time(&mut || theirs(s, a, b, c)));
         let size = format!("{} {} {}", s.m, s.n, s.k);
         println!("{:<14}{size:>22}{f32:>18}{bf16:>18}{theirs:>18}", s.name);
     }

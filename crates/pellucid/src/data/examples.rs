@@ -56,8 +56,8 @@ impl ExampleBatches {
         Ok(Self { examples, rows, length, pad: pad as i32, seed })
     }
 
-    /// Steps until every example was taken once; the last step is filled up with examples of the
-    /// next epoch's order.
+    /// Steps until every example was taken once, rounded up: the epochs follow each other without a
+    /// gap, in the middle of a batch if need be.
     #[must_use]
     pub fn steps_per_epoch(&self) -> u64 {
         (self.examples.len() as u64).div_ceil(self.rows as u64)

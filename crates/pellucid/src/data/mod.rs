@@ -13,6 +13,7 @@ mod read;
 mod shard;
 #[cfg(test)]
 mod tests;
+pub mod world;
 
 pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};
 pub use corpus::{Corpus, CorpusOptions, Format, Piece, SourceFile, Statistics};

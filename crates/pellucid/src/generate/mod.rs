@@ -1,1 +1,21 @@
-//! (room under construction)
+//! Tokens to the next token: prompts go in, tokens and text come out, one position at a time.
+//!
+//! ```text
+//! prompts ─→ decode ─→ logits (B, V) ─→ sampler ─→ one token per row ─┐
+//!              ↑                                                      │
+//!              └────────────── until a stop rule ends the row ←───────┘
+//! ```
+//!
+//! This room does not know how logits are made (it asks a [`NextLogits`]), nor training.
+
+/// From prompts to continuations: batches, stop rules, streaming.
+pub mod decode;
+/// From logits to one token.
+pub mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{
+    Event, Flow, GenerateOptions, Generated, NextLogits, StopReason, WithModel, generate,
+};
+pub use sampler::{Sampler, Sampling};

@@ -22,7 +22,7 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
     m.tape.label(name.clone());
     let mask = Mask { window: config.window, ..Mask::CAUSAL };
     let alibi = config.positions == Positions::Alibi;
-    let mut rule = Rule { alibi, ..Rule::new(mask, d) };
+    let mut rule = Rule { alibi, precision: m.precision, ..Rule::new(mask, d) };
     let heads = match m.purpose {
         Purpose::Train | Purpose::Observe => {
             if m.drops() {

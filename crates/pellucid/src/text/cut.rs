@@ -4,10 +4,10 @@ use tokenizers::Tokenizer as Hub;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as Wrapper;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 
-/// Splitting patterns, besides GPT-2's, for which a cut at [`exact`] changes nothing: none looks
-/// behind, each takes a lone line end either as the end of a match or as a match of its own, and
-/// none starts a match of other characters with a line end.
-const KNOWN: [&str; 3] = [
+/// Splitting patterns, besides GPT-2's, for which a cut between [`Segments`] changes nothing. None
+/// looks behind; after a character that is not blank, each ends its match before a lone space, and
+/// takes a lone line end either as the end of that match or as a match of its own.
+pub(super) const KNOWN: [&str; 3] = [
     // cl100k, Llama 3
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     // Qwen 2
@@ -16,8 +16,8 @@ const KNOWN: [&str; 3] = [
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 ];
 
-/// Whether encoding the two sides of every [`exact`] cut gives the ids of the whole: no normalizer,
-/// a splitting pattern that is known, and no added token that could reach over a line end.
+/// Whether encoding the [`Segments`] gives the ids of the whole: no normalizer, a splitting pattern
+/// that is known, and no added token that could reach over white space.
 pub(super) fn cuttable(hub: &Hub) -> bool {
     let plain = |level: &tokenizers::pre_tokenizers::byte_level::ByteLevel| !level.add_prefix_space;
     let known = match hub.get_pre_tokenizer() {
@@ -39,30 +39,58 @@ pub(super) fn cuttable(hub: &Hub) -> bool {
     known
         && hub.get_normalizer().is_none()
         && hub.get_added_vocabulary().get_added_tokens_decoder().values().all(|token| {
-            let content = &token.content;
-            !content.contains(char::is_whitespace)
-                && !(token.lstrip || token.rstrip || token.single_word)
+            let reaches = token.lstrip || token.rstrip || token.single_word;
+            !(reaches || token.content.contains(char::is_whitespace))
         })
 }
 
-/// The last place up to `limit` bytes right after a line end whose neighbours on both sides are no
-/// white space, or the first such place after `limit`.
-pub(super) fn exact(text: &str, limit: usize) -> Option<usize> {
-    let limit = floor(text, limit);
-    let after = || text[limit..].match_indices('\n').map(|(at, _)| at + limit);
-    before(text, limit).or_else(|| after().find(|&at| lone(text, at)).map(|at| at + 1))
+/// Cuts a text before each single space and after each single line end, if the characters on both
+/// sides of it are not blank: "a b", "\n\nc" and "d" of "a b\n\nc\nd" with their white space.
+pub(super) struct Segments<'a>(pub(super) &'a str);
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0;
+        if text.is_empty() {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        let mut cuts = (1..bytes.len()).filter_map(|at| match bytes[at] {
+            b' ' if lone(text, at) => Some(at),
+            b'\n' if lone(text, at) => Some(at + 1),
+            _ => None,
+        });
+        let (segment, rest) = text.split_at(cuts.next().unwrap_or(text.len()));
+        self.0 = rest;
+        Some(segment)
+    }
 }
 
-/// The last such place up to `limit`, a boundary between two characters.
+/// The last place up to `limit`, a boundary between two characters, right after a line end whose
+/// neighbours on both sides are not blank.
 fn before(text: &str, limit: usize) -> Option<usize> {
     let mut ends = text[..limit].rmatch_indices('\n').map(|(at, _)| at);
     ends.find(|&at| lone(text, at)).map(|at| at + 1)
 }
 
-/// Whether the line end at `at` stands between two characters that are no white space.
+/// Whether the white space of one byte at `at` stands between two characters that are not blank.
 fn lone(text: &str, at: usize) -> bool {
-    let blank = |c: Option<char>| c.is_none_or(char::is_whitespace);
-    !blank(text[..at].chars().next_back()) && !blank(text[at + 1..].chars().next())
+    let bytes = text.as_bytes();
+    let (Some(&before), Some(&after)) = (bytes[..at].last(), bytes.get(at + 1)) else {
+        return false;
+    };
+    if before.is_ascii() && after.is_ascii() {
+        return !blank(before) && !blank(after);
+    }
+    let white = |c: Option<char>| c.is_none_or(char::is_whitespace);
+    !white(text[..at].chars().next_back()) && !white(text[at + 1..].chars().next())
+}
+
+/// Whether an ASCII byte has the Unicode property `White_Space`.
+fn blank(byte: u8) -> bool {
+    matches!(byte, 9..=13 | b' ')
 }
 
 /// Where to end a piece of at most `limit` bytes of a text that goes on: after the last line end

@@ -5,6 +5,7 @@
 //! carries a standard one and Python's `tokenizers` gives the same ids.
 
 mod bpe;
+mod cache;
 mod characters;
 mod cut;
 mod parse;

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokenizers::models::ModelWrapper as Model;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as Splitter;
 use tokenizers::pre_tokenizers::split::SplitPattern;
@@ -99,10 +99,10 @@ impl Tokenizer {
         let fingerprint = json.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
         });
-        let cuttable = cut::cuttable(&hub);
+        let cache = cut::cuttable(&hub).then(Mutex::default);
         let ordinary = OnceLock::new();
         let inner =
-            Inner { flavor, hub, ordinary, json, table, pieces, marked, cuttable, fingerprint };
+            Inner { flavor, hub, ordinary, json, table, pieces, marked, cache, fingerprint };
         Ok(Self { inner: Arc::new(inner), special })
     }
 }
@@ -198,10 +198,10 @@ fn flavor(hub: &Hub, tokens: &[Option<String>]) -> (Flavor, Option<CharTable>) {
     }
 }
 
-/// Whether ordinary text never gives an added token.
+/// Whether ordinary text never gives an added token, and each takes its own spelling only.
 fn only_special(hub: &Hub) -> bool {
     let added = hub.get_added_vocabulary().get_added_tokens_decoder();
-    added.values().all(|token| token.special)
+    added.values().all(|t| t.special && !(t.lstrip || t.rstrip || t.single_word))
 }
 
 /// The merges of a BPE model are private to its crate; the file's spelling is not.

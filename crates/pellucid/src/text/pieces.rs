@@ -6,13 +6,10 @@ use tokenizers::decoders::DecoderWrapper as Wrapper;
 /// How the bytes of tokens make a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stitch {
-    /// One after the other. `strip`: a leading space of the whole text is dropped; `fallback`:
-    /// tokens such as `<0xAB>` are one byte.
+    /// One after the other.
     Bytes {
         /// Drops one leading space of the whole text.
         strip: bool,
-        /// Has tokens that stand for one byte.
-        fallback: bool,
     },
     /// Only the decoder knows.
     Opaque,
@@ -107,10 +104,10 @@ fn byte_token(token: &str) -> Option<u8> {
 }
 
 fn plan(decoder: Option<&Wrapper>) -> (Stitch, Spelling) {
-    let bytes = |strip, fallback| Stitch::Bytes { strip, fallback };
+    let bytes = |strip| Stitch::Bytes { strip };
     match decoder {
-        Some(Wrapper::ByteLevel(_)) => (bytes(false, false), Spelling::ByteLevel),
-        Some(Wrapper::Fuse(_)) => (bytes(false, false), Spelling::AsIs),
+        Some(Wrapper::ByteLevel(_)) => (bytes(false), Spelling::ByteLevel),
+        Some(Wrapper::Fuse(_)) => (bytes(false), Spelling::AsIs),
         Some(decoder @ Wrapper::Sequence(_)) => {
             // The parts of a decoder are private to its crate; the file's spelling is not.
             let json = serde_json::to_value(decoder).unwrap_or_default();
@@ -126,10 +123,10 @@ fn plan(decoder: Option<&Wrapper>) -> (Stitch, Spelling) {
             });
             match kinds.as_slice() {
                 ["Replace", "ByteFallback", "Fuse"] if spaces => {
-                    (bytes(false, true), Spelling::SentencePiece(true))
+                    (bytes(false), Spelling::SentencePiece(true))
                 }
                 ["Replace", "ByteFallback", "Fuse", "Strip"] if spaces && strip => {
-                    (bytes(true, true), Spelling::SentencePiece(true))
+                    (bytes(true), Spelling::SentencePiece(true))
                 }
                 _ => (Stitch::Opaque, Spelling::SentencePiece(false)),
             }

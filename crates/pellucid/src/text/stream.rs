@@ -84,7 +84,7 @@ impl StreamDecoder {
             return Ok(String::new());
         }
         match self.tokenizer.inner.pieces.stitch {
-            Stitch::Bytes { strip, .. } => {
+            Stitch::Bytes { strip } => {
                 self.tokenizer.decode(&[id])?;
                 let mut new = self.tokenizer.inner.pieces.bytes(id);
                 if strip && self.at_start {

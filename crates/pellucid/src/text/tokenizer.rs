@@ -1,12 +1,13 @@
 //! The tokenizer: encode, decode, and what each id stands for.
 
+use super::cache::Cache;
 use super::characters::CharTable;
-use super::cut;
+use super::cut::Segments;
 use super::pieces::{Pieces, Stitch};
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use tokenizers::Tokenizer as Hub;
 
 /// What scheme a [`Tokenizer`] follows.
@@ -96,13 +97,10 @@ pub(super) struct Inner {
     pub(super) pieces: Pieces,
     /// `(content, id)` of the tokens marked special.
     pub(super) marked: Vec<(String, u32)>,
-    /// Whether cutting at [`cut::exact`] provably leaves the ids as they are.
-    pub(super) cuttable: bool,
+    /// Of ordinary text; there if encoding by [`cut::Segments`] provably leaves the ids as they are.
+    pub(super) cache: Option<Mutex<Cache>>,
     pub(super) fingerprint: u64,
 }
-
-/// Documents above this many bytes are encoded in pieces where that changes no id.
-const LONG: usize = 1 << 16;
 
 impl Tokenizer {
     /// Ids of `text`. Special tokens written out in it, such as `<|endoftext|>`, become their ids;
@@ -113,11 +111,10 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / self.bytes_per_id());
         let spelled = self.inner.marked.iter().any(|(name, _)| text.contains(name.as_str()));
-        if spelled {
-            self.encode_pieces(&self.inner.hub, text, &mut ids)
-                .map_err(|e| self.locate(text, Origin::default()).unwrap_or(e))?;
-        } else {
-            self.encode_into(text, Origin::default(), &mut ids)?;
+        match self.inner.flavor {
+            _ if !spelled => self.encode_into(text, Origin::default(), &mut ids)?,
+            Flavor::Characters | Flavor::Bytes => self.encode_marked(text, &mut ids)?,
+            _ => encode_whole(&self.inner.hub, text, &mut ids)?,
         }
         Ok(ids)
     }
@@ -158,35 +155,64 @@ impl Tokenizer {
                 ids.extend(text.bytes().map(u32::from));
                 Ok(())
             }
-            _ if self.inner.marked.is_empty() => self.encode_pieces(&self.inner.hub, text, ids),
+            _ if self.inner.marked.is_empty() => self.encode_hub(&self.inner.hub, text, ids),
             _ => {
                 let ordinary = self.inner.ordinary.get_or_init(|| {
                     let mut hub = self.inner.hub.clone();
                     hub.set_encode_special_tokens(true);
                     hub
                 });
-                self.encode_pieces(ordinary, text, ids)
+                self.encode_hub(ordinary, text, ids)
             }
         }
     }
 
-    fn encode_pieces(&self, hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = match self.inner.cuttable && rest.len() > LONG {
-                true => cut::exact(rest, LONG).unwrap_or(rest.len()),
-                false => rest.len(),
-            };
-            let encoding = guard("encode", || hub.encode_fast(&rest[..end], false))?;
-            ids.extend_from_slice(encoding.get_ids());
-            rest = &rest[end..];
+    /// Segment by segment where that changes no id, else as a whole.
+    fn encode_hub(&self, hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let Some(cache) = &self.inner.cache else { return encode_whole(hub, text, ids) };
+        // Another thread has it: do without what it learned.
+        let (mut shared, mut own);
+        let cache = match cache.try_lock() {
+            Ok(guard) => {
+                shared = guard;
+                &mut *shared
+            }
+            Err(TryLockError::Poisoned(poisoned)) => {
+                shared = poisoned.into_inner();
+                &mut *shared
+            }
+            Err(TryLockError::WouldBlock) => {
+                own = Cache::default();
+                &mut own
+            }
+        };
+        for segment in Segments(text) {
+            if let Some(known) = cache.get(segment) {
+                ids.extend_from_slice(known);
+                continue;
+            }
+            let start = ids.len();
+            encode_whole(hub, segment, ids)?;
+            cache.put(segment, &ids[start..]);
         }
         Ok(())
     }
 
-    /// The error that says which character of `text` is unknown, if one is.
-    fn locate(&self, text: &str, origin: Origin) -> Option<Error> {
-        self.inner.table.as_ref()?.encode(text, origin, &mut vec![]).err()
+    /// The direct paths between special tokens: the leftmost one first, the longest of several.
+    fn encode_marked(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut at = 0;
+        loop {
+            let marked = self.inner.marked.iter();
+            let found = marked
+                .filter_map(|(name, id)| Some((text[at..].find(name.as_str())?, name.len(), *id)))
+                .min_by_key(|&(start, length, _)| (start, std::cmp::Reverse(length)));
+            let end = found.map_or(text.len(), |(start, ..)| at + start);
+            let line = text[..at].matches('\n').count() as u64;
+            self.encode_into(&text[at..end], Origin { byte: at as u64, line }, ids)?;
+            let Some((_, length, id)) = found else { return Ok(()) };
+            ids.push(id);
+            at = end + length;
+        }
     }
 
     fn bytes_per_id(&self) -> usize {
@@ -203,17 +229,20 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.check(ids)?;
         match self.inner.pieces.stitch {
-            Stitch::Bytes { strip: false, fallback: false } => {
+            Stitch::Bytes { strip } => {
                 let mut bytes = Vec::with_capacity(ids.len() * self.bytes_per_id());
                 for &id in ids {
                     bytes.extend_from_slice(self.inner.pieces.bytes(id));
+                }
+                if strip && bytes.first() == Some(&b' ') {
+                    bytes.remove(0);
                 }
                 Ok(match String::from_utf8(bytes) {
                     Ok(text) => text,
                     Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
                 })
             }
-            _ => guard("decode", || self.inner.hub.decode(ids, false)),
+            Stitch::Opaque => guard("decode", || self.inner.hub.decode(ids, false)),
         }
     }
 
@@ -337,6 +366,13 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({:?}, V={})", self.inner.flavor, self.vocab_size())
     }
+}
+
+fn encode_whole(hub: &Hub, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    if !text.is_empty() {
+        ids.extend_from_slice(guard("encode", || hub.encode_fast(text, false))?.get_ids());
+    }
+    Ok(())
 }
 
 /// Runs the `tokenizers` crate, whose panics on strange files become errors.

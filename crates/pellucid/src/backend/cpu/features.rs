@@ -192,6 +192,7 @@ fn tiles_permitted() -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr)]
 mod tests {
     use super::*;
 

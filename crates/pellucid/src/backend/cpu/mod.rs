@@ -6,6 +6,8 @@ use super::settings::Settings;
 pub mod features;
 /// The matrix product.
 pub mod gemm;
+/// What this machine can do at most, measured.
+pub mod peak;
 /// Persistent threads with a static partition.
 pub mod pool;
 

@@ -34,6 +34,12 @@ unsafe impl<T: Send> Send for Ptr<T> {}
 unsafe impl<T: Send> Sync for Ptr<T> {}
 
 impl<T> Ptr<T> {
+    /// The address of element `i`; nothing is accessed.
+    #[must_use]
+    pub fn at(self, i: usize) -> *mut T {
+        self.0.wrapping_add(i)
+    }
+
     /// The `len` elements from `start`.
     ///
     /// # Safety

@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// of the `T` positions are real (the rest is padding on the right: not cached, output 0). States: k and v
 /// `(B, K, capacity, D)`. Output: `(B, T, H D)`.
 ///
-/// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls.
+/// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls; they
+/// are those of [`SelfAttention`](super::SelfAttention) in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
     dims: AttentionDims,
@@ -56,7 +57,7 @@ impl CachedAttention {
             q: View { data: qkv, offset: 0, batch: t * row, head: d, row },
             k: cache(k),
             v: cache(v),
-            level: Level::best(),
+            level: Level::vectors(),
         }
     }
 
@@ -137,7 +138,7 @@ impl InferenceOp for CachedAttention {
         vec![b * kv * s * d; 2]
     }
     fn scratch(&self, threads: usize) -> usize {
-        threads * cpu::forward_scratch(&self.dims)
+        threads * cpu::forward_scratch(&self.dims, Level::vectors())
     }
     fn flops(&self) -> u64 {
         // As if the cache were full.

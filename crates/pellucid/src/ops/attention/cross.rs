@@ -42,7 +42,7 @@ impl CrossAttention {
             q: View { data: q, offset: 0, batch: t * q_row, head: d, row: q_row },
             k: of_kv(0),
             v: of_kv(heads * d),
-            level: Level::best(),
+            level: Level::best(&self.dims, self.rule.precision),
         }
     }
 
@@ -82,7 +82,7 @@ impl Op for CrossAttention {
         vec![self.dims.b * self.dims.h * self.dims.t]
     }
     fn scratch(&self, threads: usize) -> usize {
-        scratch(&self.dims, threads)
+        scratch(&self.dims, &self.rule, threads)
     }
     fn needs(&self) -> Needs {
         Needs { inputs: 0b11, outputs: 1 }

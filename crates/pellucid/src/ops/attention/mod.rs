@@ -40,6 +40,8 @@ mod self_attention;
 /// Shapes, seeds and deliberately wrong kernels.
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+#[cfg(any(test, feature = "cases"))]
+mod faults;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,7 @@ pub use mask::Mask;
 pub use self_attention::SelfAttention;
 
 use crate::autograd::RunInfo;
+use crate::backend::cpu::gemm::Precision;
 use crate::error::{Error, Kind, Result};
 
 /// Sizes of one attention.
@@ -101,6 +104,9 @@ pub struct Rule {
     pub dropout: f32,
     /// Distinguishes this layer's dropout from that of others in the same run.
     pub stream: u32,
+    /// Bf16 lets the products of training round their operands where that is faster (AMX); sums, softmax and
+    /// what is saved stay f32.
+    pub precision: Precision,
 }
 
 impl Rule {
@@ -108,7 +114,8 @@ impl Rule {
     #[must_use]
     pub fn new(mask: Mask, d: usize) -> Self {
         let scale = (1.0 / (d as f64).sqrt()) as f32;
-        Self { mask, alibi: false, scale, dropout: 0.0, stream: 0 }
+        let precision = Precision::F32;
+        Self { mask, alibi: false, scale, dropout: 0.0, stream: 0, precision }
     }
 
     fn check(&self) -> Result<()> {

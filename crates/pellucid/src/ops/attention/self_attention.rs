@@ -56,7 +56,7 @@ impl SelfAttention {
             q: view(0),
             k: view(h * d),
             v: view((h + kv) * d),
-            level: Level::best(),
+            level: Level::best(&self.dims, self.rule.precision),
         }
     }
 
@@ -88,7 +88,7 @@ impl Op for SelfAttention {
         vec![self.dims.b * self.dims.h * self.dims.t]
     }
     fn scratch(&self, threads: usize) -> usize {
-        scratch(&self.dims, threads)
+        scratch(&self.dims, &self.rule, threads)
     }
     fn needs(&self) -> Needs {
         Needs { inputs: 1, outputs: 1 }
@@ -129,6 +129,7 @@ pub(super) fn lengths(mask: Mask, b: usize) -> Vec<usize> {
 }
 
 /// Scratch of an op that does both passes.
-pub(super) fn scratch(dims: &AttentionDims, threads: usize) -> usize {
-    threads * cpu::forward_scratch(dims).max(cpu::backward_scratch(dims))
+pub(super) fn scratch(dims: &AttentionDims, rule: &Rule, threads: usize) -> usize {
+    let level = Level::best(dims, rule.precision);
+    threads * cpu::forward_scratch(dims, level).max(cpu::backward_scratch(dims, level))
 }

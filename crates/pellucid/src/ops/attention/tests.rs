@@ -15,6 +15,41 @@ fn every_case_against_reference_finite_differences_and_wrong_kernels() {
     }
 }
 
+#[test]
+fn every_case_with_every_instruction_set() {
+    for &level in Level::all() {
+        cpu::FORCED.set(Some(level));
+        for case in cases::cases() {
+            for threads in [1, 3] {
+                case.judge(case.op.as_ref(), &Pool::new(threads)).unwrap();
+            }
+        }
+        cpu::FORCED.set(None);
+    }
+}
+
+/// Tiles that round operands to 8 bits are off by about 2^-9 of the largest element, and no more.
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::print_stderr)] // a skipped test says so
+fn rounded_tiles_are_off_by_rounding_only() {
+    if Level::best(&op(1, 64, 1, 1, 64, Mask::NONE).dims, Precision::Bf16) != Level::Tiles {
+        eprintln!("SKIPPED: no AMX");
+        return;
+    }
+    cpu::FORCED.set(Some(Level::Tiles));
+    for mut case in cases::cases() {
+        if case.name.contains("large-scores") || case.name.contains("x1x2x1x32") {
+            continue; // a rounded score of 200 is off by 1; one key has a gradient of 0
+        }
+        let exact = case.judge(case.op.as_ref(), &Pool::new(1));
+        assert!(exact.is_err(), "{} is not rounded", case.name);
+        case.tolerance = 2e-2;
+        case.judge(case.op.as_ref(), &Pool::new(2)).unwrap();
+    }
+    cpu::FORCED.set(None);
+}
+
 fn normal(key: u64, n: usize) -> Vec<f32> {
     let mut random = Random::new(key, 3);
     (0..n).map(|_| random.normal()).collect()
@@ -61,15 +96,17 @@ fn instruction_sets_agree() {
     let (pool, n) = (Pool::new(1), op.outputs()[0]);
     let run = |level: Level| {
         let call = cpu::Call { level, ..op.call(&qkv, &[]) };
-        let (mut out, mut scratch) = (vec![0.0; n], vec![0.0; op.scratch(1)]);
+        let mut scratch = vec![f32::NAN; cpu::forward_scratch(&op.dims, level)];
+        let mut out = vec![0.0; n];
         cpu::forward(&pool, &call, &mut out, None, &mut scratch);
         out
     };
     let portable = run(Level::Portable);
-    let fused: Vec<_> = Level::all().into_iter().filter(|l| *l != Level::Portable).collect();
-    for level in &fused {
-        let out = run(*level);
-        assert!(out == run(fused[0]), "{level:?} differs in bits from {:?}", fused[0]);
+    let vectors = run(Level::vectors());
+    for &level in Level::all() {
+        let out = run(level);
+        let fused = level != Level::Portable || cfg!(target_arch = "aarch64");
+        assert!(!fused || out == vectors, "{level:?} differs in bits from other vectors");
         for (a, b) in out.iter().zip(&portable) {
             assert!((a - b).abs() <= 3e-6, "{level:?} {a} portable {b}");
         }

@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use super::amx::{K_STEP, PANEL, Tiles, multiply, panel_bytes};
-use super::pack::{Operand, merge, pack};
+use super::amx::{K_STEP, PANEL, Panels, Tiles, multiply, panel_bytes};
+use super::pack::{Operand, ones, pack};
+use super::pending::Pending;
 use super::scratch::Purpose;
 use super::{Finish, Limits, Tile};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -69,7 +70,7 @@ pub(super) unsafe fn product<const TERMS: usize>(pool: Option<&Pool>, p: &Produc
             let bytes = panel_bytes(TERMS, k_range.steps()) * shared.len();
             Purpose::Shared.lend(bytes, |packed| {
                 let stage = Stage::<TERMS> { p, share_b, shared: shared.clone(), k_range, packed };
-                run(&|worker| stage.pack_shared(part(stage.shared.len(), worker, workers)));
+                run(&|worker| stage.pack_shared(worker, workers));
                 run(&|worker| stage.multiply(worker, workers));
             });
         }
@@ -128,15 +129,23 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         self.packed.wrapping_add(panel_bytes(TERMS, before) * self.shared.len())
     }
 
-    /// Packs panels `mine`, counted from the first shared one.
-    fn pack_shared(&self, mine: Range<usize>) {
+    /// This worker's part of the shared panels: some panels, or some steps of all of them,
+    /// whichever reads longer runs of memory.
+    fn pack_shared(&self, worker: usize, workers: usize) {
+        let operand = self.operands().0;
         for i in self.k_range.range.clone() {
             let (k, before) = self.k_range.block(i);
-            let offset = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * mine.start;
+            let steps = k.len().div_ceil(K_STEP);
+            let (mine, only) = if operand.k_contiguous {
+                (part(self.shared.len(), worker, workers), 0..steps)
+            } else {
+                (0..self.shared.len(), part(steps, worker, workers))
+            };
             let panels = self.shared.start + mine.start..self.shared.start + mine.end;
-            let out = self.packed_block(before).wrapping_add(offset);
-            // SAFETY: AMX machines have AVX-512; only this worker writes these panels.
-            unsafe { pack::<TERMS>(self.operands().0, panels, k, out) };
+            let out = self.packed_block(before);
+            let out = out.wrapping_add(panel_bytes(TERMS, steps) * mine.start);
+            // SAFETY: AMX machines have AVX-512; only this worker writes these steps.
+            unsafe { pack::<TERMS>(operand, panels, k, only, out) };
         }
     }
 
@@ -152,8 +161,9 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 let (k, before) = self.k_range.block(i);
                 let bytes = panel_bytes(TERMS, k.len().div_ceil(K_STEP)) * block.len();
                 Purpose::Streamed.lend(bytes, |packed| {
+                    let only = 0..k.len().div_ceil(K_STEP);
                     // SAFETY: as in `pack_shared`; the buffer is this thread's.
-                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), packed) };
+                    unsafe { pack::<TERMS>(streamed, block.clone(), k.clone(), only, packed) };
                     self.block(i, k, self.packed_block(before), block.clone(), packed);
                 });
             }
@@ -172,20 +182,38 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
         let bytes = panel_bytes(TERMS, k.len().div_ceil(K_STEP));
         let last = i + 1 == self.k_range.parts;
         let group = if self.share_b { FINISH_PANELS } else { 1 };
+        let steps = k.len().div_ceil(K_STEP);
+        let mut sums =
+            Sums { blocks: [[0.0; PANEL * PANEL]; 2], turn: 0, pending: Pending::NOTHING };
+        // While a shared panel is in use, the next one comes to L2, an eighth at a time.
+        let soon = |panel: usize, part: usize| {
+            let next = if panel + 1 == self.shared.end { 0 } else { panel + 1 - self.shared.start };
+            shared.wrapping_add(next * bytes + bytes / 8 * part.min(7))
+        };
         for first in self.shared.clone().step_by(group) {
             let panels = first..(first + group).min(self.shared.end);
             for panel in panels.clone() {
                 let s = shared.wrapping_add((panel - self.shared.start) * bytes);
                 for (j, other) in block.clone().enumerate() {
                     let t = streamed.wrapping_add(j * bytes);
-                    if self.share_b {
-                        self.micro(i, k.len(), (other, t), (panel, s));
-                    } else {
-                        self.micro(i, k.len(), (panel, s), (other, t));
-                    }
+                    let (a, b) = if self.share_b { (t, s) } else { (s, t) };
+                    let at = Panels {
+                        a,
+                        b,
+                        next: t.wrapping_add(panel_bytes(TERMS, 1)),
+                        again: s,
+                        soon: soon(panel, j),
+                    };
+                    let (row, col) = if self.share_b { (other, panel) } else { (panel, other) };
+                    let next = self.pending(i, row * PANEL, col * PANEL);
+                    // SAFETY: tiles are configured in `multiply`; the panels were packed with
+                    // `steps` steps; this worker alone has this part of c.
+                    unsafe { sums.multiply::<TERMS>(at, steps, next) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
+                // SAFETY: as above.
+                unsafe { sums.pending.flush() };
                 let (rows, cols) =
                     if self.share_b { (block.clone(), panels) } else { (panels, block.clone()) };
                 let rows = rows.start * PANEL..(rows.end * PANEL).min(self.p.a.extent);
@@ -194,28 +222,40 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                 finish(unsafe { Tile::new(self.p.c, self.p.c_stride, rows, cols) });
             }
         }
+        // SAFETY: as above.
+        unsafe { sums.pending.flush() };
     }
 
-    /// One 32 × 32 block of C.
-    #[inline]
-    fn micro(&self, i: usize, k: usize, a: (usize, *const u8), b: (usize, *const u8)) {
-        let (row, col) = (a.0 * PANEL, b.0 * PANEL);
+    /// Where the sums of one 32 × 32 block of C go.
+    fn pending(&self, i: usize, row: usize, col: usize) -> Pending {
         let (rows, cols) = (self.p.a.extent - row, self.p.b.extent - col);
-        let c = self.p.c.0.wrapping_add(row * self.p.c_stride + col);
-        let (steps, stride) = (k.div_ceil(K_STEP), self.p.c_stride);
-        let add = i > 0 || self.p.accumulate;
-        // SAFETY: tiles are configured in `multiply`; the panels were packed with `steps` steps;
-        // c is written inside its extent, by this worker alone.
-        unsafe {
-            if !add && rows >= PANEL && cols >= PANEL {
-                return multiply::<TERMS>(a.1, b.1, steps, c, stride * 4);
-            }
-            let mut block = Block([0.0; PANEL * PANEL]);
-            multiply::<TERMS>(a.1, b.1, steps, block.0.as_mut_ptr(), PANEL * 4);
-            merge(block.0.as_ptr(), c, stride, rows.min(PANEL), cols.min(PANEL), add);
+        Pending {
+            from: std::ptr::null(),
+            to: self.p.c.0.wrapping_add(row * self.p.c_stride + col),
+            stride: self.p.c_stride * size_of::<f32>(),
+            rows: rows.min(PANEL),
+            masks: [ones(cols.min(16)), ones(cols.saturating_sub(16).min(16))],
+            add: i > 0 || self.p.accumulate,
         }
     }
 }
 
+/// Two blocks of sums in turn: one is computed while the other is written to C.
 #[repr(align(64))]
-struct Block([f32; PANEL * PANEL]);
+struct Sums {
+    blocks: [[f32; PANEL * PANEL]; 2],
+    turn: usize,
+    pending: Pending,
+}
+
+impl Sums {
+    /// # Safety
+    /// See [`multiply`]; nobody else touches the part of c that `next` describes.
+    unsafe fn multiply<const TERMS: usize>(&mut self, at: Panels, steps: usize, next: Pending) {
+        let sums = self.blocks[self.turn].as_mut_ptr();
+        // SAFETY: `pending` is about the other block.
+        unsafe { multiply::<TERMS>(at, steps, sums, &mut self.pending) };
+        self.pending = Pending { from: sums, ..next };
+        self.turn = 1 - self.turn;
+    }
+}

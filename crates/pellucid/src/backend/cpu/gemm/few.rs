@@ -1,7 +1,7 @@
 //! A few rows times a matrix, at the speed of memory: the matrix is read once, in its own order.
 //!
 //! Sixteen lanes per sum and a fixed order, so a row's result does not depend on other rows, and
-//! not on the number of threads. Lanes are arrays that the compiler turns into vectors.
+//! not on the number of threads.
 
 use std::ops::Range;
 
@@ -62,20 +62,26 @@ struct Few<'a> {
 
 /// The same body compiled for one instruction set.
 macro_rules! compiled_for {
-    ($name:ident, $fma:literal $(, $feature:literal)?) => {
+    ($name:ident, $fma:literal, $dots:ident $(, $feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         fn $name(few: &Few<'_>, range: Range<usize>, bf16: bool) {
-            if bf16 { few.body::<$fma, true>(range) } else { few.body::<$fma, false>(range) }
+            if bf16 {
+                few.body::<$fma, true>(range, $dots::<4, true>, $dots::<2, true>, $dots::<1, true>);
+            } else {
+                few.body::<$fma, false>(
+                    range, $dots::<4, false>, $dots::<2, false>, $dots::<1, false>,
+                );
+            }
         }
     };
 }
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx512, true, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+compiled_for!(avx512, true, dots_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 #[cfg(target_arch = "x86_64")]
-compiled_for!(avx2, true, "avx2,fma");
+compiled_for!(avx2, true, dots_avx2, "avx2,fma");
 #[cfg(target_arch = "aarch64")]
-compiled_for!(neon, true, "neon");
-compiled_for!(portable, false);
+compiled_for!(neon, true, dots_plain, "neon");
+compiled_for!(portable, false, dots_plain);
 
 impl Few<'_> {
     fn columns(&self, range: Range<usize>, isa: Isa, bf16: bool) {
@@ -99,16 +105,22 @@ impl Few<'_> {
     }
 
     #[inline(always)]
-    fn body<const FMA: bool, const BF16: bool>(&self, range: Range<usize>) {
+    fn body<const FMA: bool, const BF16: bool>(
+        &self,
+        range: Range<usize>,
+        four: Dots<4>,
+        two: Dots<2>,
+        one: Dots<1>,
+    ) {
         if self.call.b.row_stride == 1 {
             for j in range.clone().step_by(TOGETHER) {
                 let cols = (range.end - j).min(TOGETHER);
                 let mut i = 0;
                 while i < self.call.dims.m {
                     i += match self.call.dims.m - i {
-                        4.. => self.dots::<4, FMA, BF16>(i, j, cols),
-                        2.. => self.dots::<2, FMA, BF16>(i, j, cols),
-                        _ => self.dots::<1, FMA, BF16>(i, j, cols),
+                        4.. => self.dots::<4>(i, j, cols, four),
+                        2.. => self.dots::<2>(i, j, cols, two),
+                        _ => self.dots::<1>(i, j, cols, one),
                     };
                 }
             }
@@ -122,35 +134,17 @@ impl Few<'_> {
 
     /// Rows `i..i + R` times columns `j..j + cols`, each column contiguous; returns R.
     #[inline(always)]
-    fn dots<const R: usize, const FMA: bool, const BF16: bool>(
-        &self,
-        i: usize,
-        j: usize,
-        cols: usize,
-    ) -> usize {
+    fn dots<const R: usize>(&self, i: usize, j: usize, cols: usize, kernel: Dots<R>) -> usize {
         let (k, b) = (self.call.dims.k, &self.call.b);
         let x: [&[f32]; R] = std::array::from_fn(|r| &self.x[(i + r) * k..][..k]);
         // Missing columns repeat the last one.
         let w: [&[f32]; TOGETHER] =
             std::array::from_fn(|q| &b.data[(j + q.min(cols - 1)) * b.col_stride..][..k]);
-        let mut sums = [[[0.0_f32; LANES]; R]; TOGETHER];
-        let whole = k / LANES * LANES;
-        for l in (0..whole).step_by(LANES) {
-            let x: [[f32; LANES]; R] = std::array::from_fn(|r| lanes(x[r], l));
-            for q in 0..TOGETHER {
-                let w: [f32; LANES] = lanes(w[q], l);
-                for r in 0..R {
-                    add::<FMA, BF16>(&mut sums[q][r], &w, &x[r]);
-                }
-            }
-        }
-        for q in 0..cols {
-            for r in 0..R {
-                let (mut w_rest, mut x_rest) = ([0.0; LANES], [0.0; LANES]);
-                w_rest[..k - whole].copy_from_slice(&w[q][whole..]);
-                x_rest[..k - whole].copy_from_slice(&x[r][whole..]);
-                add::<FMA, BF16>(&mut sums[q][r], &w_rest, &x_rest);
-                self.put(i + r, j + q, total(&sums[q][r]));
+        // SAFETY: the kernel is for this machine; all slices have k elements.
+        let sums = unsafe { kernel(x.map(<[f32]>::as_ptr), w.map(<[f32]>::as_ptr), k) };
+        for (q, sums) in sums.iter().enumerate().take(cols) {
+            for (r, &sum) in sums.iter().enumerate() {
+                self.put(i + r, j + q, sum);
             }
         }
         R
@@ -183,27 +177,127 @@ impl Few<'_> {
     }
 }
 
-#[inline(always)]
-fn lanes(x: &[f32], at: usize) -> [f32; LANES] {
-    std::array::from_fn(|lane| x[at + lane])
+/// `R` contiguous rows times four contiguous columns of k elements.
+type Dots<const R: usize> =
+    unsafe fn([*const f32; R], [*const f32; TOGETHER], usize) -> [[f32; R]; TOGETHER];
+
+/// A [`Dots`] from one instruction set's vectors: one vector of sums for each result.
+macro_rules! dots {
+    ($name:ident, $feature:literal, $width:literal, $zero:path, $load:path, $fma:path,
+     $round:path, $total:path) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $feature)]
+        unsafe fn $name<const R: usize, const BF16: bool>(
+            x: [*const f32; R],
+            w: [*const f32; TOGETHER],
+            k: usize,
+        ) -> [[f32; R]; TOGETHER] {
+            let mut sums = [[$zero(); R]; TOGETHER];
+            let mut step = |x: [*const f32; R], w: [*const f32; TOGETHER]| {
+                // SAFETY: a whole vector is readable at each pointer.
+                let x = x.map(|x| unsafe { $load(x) });
+                for (sums, w) in sums.iter_mut().zip(w) {
+                    // SAFETY: as above.
+                    let w = unsafe { $load(w) };
+                    let w = if BF16 { $round(w) } else { w };
+                    for (sum, x) in sums.iter_mut().zip(x) {
+                        *sum = $fma(w, x, *sum);
+                    }
+                }
+            };
+            let whole = k / $width * $width;
+            for l in (0..whole).step_by($width) {
+                step(x.map(|x| x.wrapping_add(l)), w.map(|w| w.wrapping_add(l)));
+            }
+            if whole < k {
+                let rest = |from: *const f32| {
+                    let mut vector = [0.0_f32; $width];
+                    for (l, value) in vector.iter_mut().enumerate().take(k - whole) {
+                        // SAFETY: below k.
+                        *value = unsafe { *from.add(whole + l) };
+                    }
+                    vector
+                };
+                let (x, w) = (x.map(rest), w.map(rest));
+                step(x.each_ref().map(|x| x.as_ptr()), w.each_ref().map(|w| w.as_ptr()));
+            }
+            sums.map(|sums| sums.map(|sum| $total(sum)))
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+dots!(
+    dots_avx512,
+    "avx512f",
+    16,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_fmadd_ps,
+    round_avx512,
+    _mm512_reduce_add_ps
+);
+dots!(
+    dots_avx2,
+    "avx2,fma",
+    8,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_fmadd_ps,
+    round_avx2,
+    total_avx2
+);
+
+/// [`to_bf16`] of a vector.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn round_avx512(x: __m512) -> __m512 {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let up = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7FFF));
+    let even = _mm512_and_si512(up, _mm512_set1_epi32(0xFFFF_0000_u32 as i32));
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    _mm512_mask_mov_ps(_mm512_castsi512_ps(even), nan, x)
 }
 
-#[inline(always)]
-fn add<const FMA: bool, const BF16: bool>(
-    sum: &mut [f32; LANES],
-    w: &[f32; LANES],
-    x: &[f32; LANES],
-) {
-    for lane in 0..LANES {
-        let w = if BF16 { to_bf16(w[lane]) } else { w[lane] };
-        sum[lane] = if FMA { w.mul_add(x[lane], sum[lane]) } else { w * x[lane] + sum[lane] };
-    }
+/// [`to_bf16`] of a vector.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn round_avx2(x: __m256) -> __m256 {
+    let bits = _mm256_castps_si256(x);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let up = _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7FFF));
+    let even = _mm256_and_si256(up, _mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+    _mm256_blendv_ps(_mm256_castsi256_ps(even), x, nan)
 }
 
-/// Halves added to halves.
-#[inline(always)]
-fn total(sum: &[f32; LANES]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| sum[i] + sum[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn total_avx2(x: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// A [`Dots`] of plain Rust, for any machine.
+unsafe fn dots_plain<const R: usize, const BF16: bool>(
+    x: [*const f32; R],
+    w: [*const f32; TOGETHER],
+    k: usize,
+) -> [[f32; R]; TOGETHER] {
+    // SAFETY: the caller promises k elements at each pointer.
+    let slice = |start| unsafe { std::slice::from_raw_parts(start, k) };
+    w.map(|w| {
+        x.map(|x| {
+            let mut sums = [0.0_f32; LANES];
+            let (x, w) = (slice(x).chunks(LANES), slice(w).chunks(LANES));
+            for (x, w) in x.zip(w) {
+                for ((sum, x), w) in sums.iter_mut().zip(x).zip(w) {
+                    *sum += x * if BF16 { to_bf16(*w) } else { *w };
+                }
+            }
+            sums.iter().sum()
+        })
+    })
 }

@@ -19,18 +19,22 @@ use super::features::{Features, Isa};
 use super::pool::{Pool, Ptr};
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod amx;
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod blocks;
 mod few;
 #[cfg(target_arch = "x86_64")]
-mod pack;
+pub(crate) mod pack;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod pending;
 mod plain;
 /// The product in f64 and plain loops.
 pub mod reference;
 mod scratch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_numbers;
 
 /// Sizes of `c (m, n) = a (m, k) · b (k, n)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +189,8 @@ impl Limits {
     /// Found by measurement (2 MiB of L2, 48 KiB of L1).
     fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self { k_block: 512, stream_panels: 8, shared_bytes: 12 << 20 },
-            Precision::Bf16 => Self { k_block: 384, stream_panels: 16, shared_bytes: 12 << 20 },
+            Precision::F32 => Self { k_block: 512, stream_panels: 9, shared_bytes: 12 << 20 },
+            Precision::Bf16 => Self { k_block: 768, stream_panels: 16, shared_bytes: 12 << 20 },
         }
     }
 }

@@ -10,17 +10,17 @@ use super::amx::{K_STEP, PANEL, TILE_BYTES, panel_bytes};
 
 /// One operand: `extent` rows of A or columns of B, each with `k` values.
 #[derive(Clone, Copy)]
-pub(super) struct Operand {
-    pub(super) data: *const f32,
+pub(crate) struct Operand {
+    pub(crate) data: *const f32,
     /// Rows of A, columns of B.
-    pub(super) extent: usize,
-    pub(super) k: usize,
+    pub(crate) extent: usize,
+    pub(crate) k: usize,
     /// Values between neighbours in the direction that is not contiguous.
-    pub(super) pitch: usize,
+    pub(crate) pitch: usize,
     /// Values of k are contiguous (else rows of A, columns of B are).
-    pub(super) k_contiguous: bool,
+    pub(crate) k_contiguous: bool,
     /// B's tiles have k along rows; A's have k along columns.
-    pub(super) k_down: bool,
+    pub(crate) k_down: bool,
 }
 
 // SAFETY: read only.
@@ -36,16 +36,17 @@ impl Operand {
     }
 }
 
-/// Packs panels `panels` for `k` into `out`, one panel after another; k is padded with zeros to
-/// whole steps, rows and columns beyond the extent are zeros.
+/// Packs panels `panels` for `k` into `out`, one panel after another, of which only steps `only`
+/// are written; k is padded with zeros to whole steps, rows and columns beyond the extent are zeros.
 ///
 /// # Safety
 /// AVX-512 (F, BW) and its bf16 conversions exist; `operand` describes readable memory; `out` has
 /// room for the panels and is aligned to 64 bytes.
-pub(super) unsafe fn pack<const TERMS: usize>(
+pub(crate) unsafe fn pack<const TERMS: usize>(
     operand: &Operand,
     panels: std::ops::Range<usize>,
     k: std::ops::Range<usize>,
+    only: std::ops::Range<usize>,
     out: *mut u8,
 ) {
     let steps = k.len().div_ceil(K_STEP);
@@ -70,11 +71,11 @@ pub(super) unsafe fn pack<const TERMS: usize>(
     if operand.k_contiguous {
         for panel in panels.clone() {
             for h in 0..2 {
-                (0..steps).for_each(|step| half(panel, step, h));
+                only.clone().for_each(|step| half(panel, step, h));
             }
         }
     } else {
-        for step in 0..steps {
+        for step in only {
             for panel in panels.clone() {
                 (0..2).for_each(|h| half(panel, step, h));
             }
@@ -101,9 +102,12 @@ unsafe fn pack_tile<const TERMS: usize, const WHOLE: bool>(
     } else {
         (16 * operand.pitch, [low, high], [ones(rows), ones(rows)])
     };
+    let ahead = operand.pitch * if operand.k_contiguous { 16 } else { K_STEP };
     let load = |h: usize, q: usize| {
         let mask = if q < count[h] { mask[h] } else { 0 };
         let vector = from.wrapping_add(h * half + q * operand.pitch);
+        // Rows of the next tile or step are far apart in memory: a hint.
+        _mm_prefetch::<_MM_HINT_T1>(vector.wrapping_add(ahead).cast());
         // SAFETY: a whole tile has all its values; else lanes outside the operand are masked off
         // and not accessed.
         unsafe { if WHOLE { _mm512_loadu_ps(vector) } else { _mm512_maskz_loadu_ps(mask, vector) } }
@@ -136,7 +140,7 @@ unsafe fn pack_tile<const TERMS: usize, const WHOLE: bool>(
     }
 }
 
-fn ones(count: usize) -> __mmask16 {
+pub(crate) fn ones(count: usize) -> __mmask16 {
     ((1_u32 << count) - 1) as __mmask16
 }
 
@@ -256,34 +260,4 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
         out[12 + j] = _mm512_shuffle_f32x4::<0xDD>(c, d);
     }
     out
-}
-
-/// Copies (or adds) the valid part of a 32 × 32 block into c.
-///
-/// # Safety
-/// AVX-512 F exists; `block` has 32 × 32 values; `rows` ≤ 32 rows of `cols` ≤ 32 values at `c`,
-/// `stride` apart, are writable.
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn merge(
-    block: *const f32,
-    c: *mut f32,
-    stride: usize,
-    rows: usize,
-    cols: usize,
-    add: bool,
-) {
-    let masks = [ones(cols.min(16)), ones(cols.saturating_sub(16))];
-    for row in 0..rows {
-        for (half, &mask) in masks.iter().enumerate() {
-            let to = c.wrapping_add(row * stride + half * 16);
-            // SAFETY: inside the block; lanes outside c are masked off.
-            unsafe {
-                let mut value = _mm512_loadu_ps(block.add(row * PANEL + half * 16));
-                if add {
-                    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
-                }
-                _mm512_mask_storeu_ps(to, mask, value);
-            }
-        }
-    }
 }

@@ -121,8 +121,15 @@ fn loops(call: &Call<'_>, a: Mat<'_>, b: Mat<'_>, tile: &mut Tile<'_>) {
             for (c, j) in row.iter_mut().zip(cols.clone()) {
                 let column = &b.data[j * b.col_stride..][..k];
                 let mut sums = [0.0_f32; 8];
-                for (l, &w) in column.iter().enumerate() {
-                    sums[l % 8] += a.element(first + i, l) * w;
+                if a.col_stride == 1 {
+                    let x = &a.data[(first + i) * a.row_stride..][..k];
+                    for (x, w) in x.chunks(8).zip(column.chunks(8)) {
+                        sums.iter_mut().zip(x).zip(w).for_each(|((sum, x), w)| *sum += x * w);
+                    }
+                } else {
+                    for (l, &w) in column.iter().enumerate() {
+                        sums[l % 8] += a.element(first + i, l) * w;
+                    }
                 }
                 *c += sums.iter().sum::<f32>();
             }

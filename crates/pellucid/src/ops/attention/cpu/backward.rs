@@ -5,65 +5,112 @@
 //! `dK = scale dSᵀ Q` (Dao et al. 2022, appendix B).
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
-use super::forward::{blot, lean};
-use super::product::{Left, ROWS, product};
+use super::engine::Engine;
+use super::forward::{inside, lean};
 use super::simd::{Isa, LANES, exp2};
-use super::tile::Tile;
-use super::{Call, Carve, KEYS, QUERIES, Target, dispatch, pack};
+use super::tile::{Lookers, Tile, places};
+use super::vectors::pack_rows;
+use super::{Call, Carve, Gradients, KEYS, Level, QUERIES, Saved, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
 use crate::ops::attention::{AttentionDims, slope};
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// Floats of scratch for one worker.
-pub(crate) fn backward_scratch(dims: &AttentionDims) -> usize {
-    let (rows, width) = (dims.h / dims.kv * dims.t, dims.d.next_multiple_of(LANES));
-    rows * (3 * width + 2) + 5 * KEYS * width + 2 * QUERIES * KEYS + KEYS + 14 * LANES
+pub(crate) fn backward_scratch(dims: &AttentionDims, level: Level) -> usize {
+    dispatch!(level, floats(dims: &AttentionDims) -> usize)
 }
 
-/// What the forward pass left behind, and the gradient of its output.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Saved<'a> {
-    /// `(B, T, H * D)`
-    pub(crate) out: &'a [f32],
-    /// `(B, T, H * D)`
-    pub(crate) d_out: &'a [f32],
-    /// `(B, H, T)`
-    pub(crate) lse: &'a [f32],
-}
-
-/// Where the gradients of q, k and v go; `None` where nobody wants one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gradients {
-    pub(crate) q: Option<Target>,
-    pub(crate) k: Option<Target>,
-    pub(crate) v: Option<Target>,
+#[inline(always)]
+unsafe fn floats<E: Engine>(dims: &AttentionDims) -> usize {
+    let (rows, d) = (dims.h / dims.kv * dims.t, dims.d);
+    let width = d.next_multiple_of(LANES);
+    rows * (3 * width + 2)
+        + 2 * E::left_floats(rows, d)
+        + 2 * E::right_floats(rows, width, false, false)
+        + 2 * E::right_floats(d, KEYS, true, true)
+        + E::right_floats(KEYS, d, false, true)
+        + E::left_floats(KEYS, KEYS)
+        + 2 * KEYS * width
+        + 2 * QUERIES * KEYS
+        + KEYS
+        + 18 * LANES
 }
 
 /// One worker's tiles. Row `r` is position `r % T` of head `r / T` in the group.
-struct Work {
-    /// Queries times scale and log2(e), `(rows, width)`.
+struct Work<E: Engine> {
+    engine: E,
+    /// Queries times scale and log2(e), `(rows, width)`, and as left and right operand.
     q: *mut f32,
-    /// Gradient of the output, `(rows, width)`.
+    q_left: *mut f32,
+    q_right: *mut f32,
+    /// Gradient of the output, `(rows, width)`, and as left and right operand.
     d_out: *mut f32,
-    /// Gradient of the queries so far, `(rows, width)`.
+    d_out_left: *mut f32,
+    d_out_right: *mut f32,
+    /// Gradient of the queries so far but for scale, `(rows, width)`.
     dq: *mut f32,
     /// `rowsum(dO O)`, `(rows)`.
     delta: *mut f32,
     /// Log-sum-exp in base 2, `(rows)`.
     lse: *mut f32,
-    /// Keys and values, turned: `(D, 128)`.
+    /// Keys and values turned, and keys, as operands.
     kt: *mut f32,
     vt: *mut f32,
-    /// Keys times scale, `(128, width)`.
     k: *mut f32,
     /// Gradients of this tile's keys and values so far, `(128, width)`.
     dk: *mut f32,
     dv: *mut f32,
-    /// Probabilities, and gradients of the scores, `(64, 128)`.
+    /// Probabilities, and gradients of the scores, `(64, 128)`, and some rows of either as an operand.
     p: *mut f32,
     ds: *mut f32,
+    left: *mut f32,
     /// Dropout factors of a row.
     kept: *mut f32,
+}
+
+impl<E: Engine> Work<E> {
+    #[inline(always)]
+    unsafe fn new(dims: &AttentionDims, mut carve: Carve) -> Self {
+        let (rows, d) = (dims.h / dims.kv * dims.t, dims.d);
+        let width = d.next_multiple_of(LANES);
+        Self {
+            // SAFETY: the caller promised the engine's instructions.
+            engine: unsafe { E::new() },
+            q: carve.take(rows * width),
+            q_left: carve.take(E::left_floats(rows, d)),
+            q_right: carve.take(E::right_floats(rows, width, false, false)),
+            d_out: carve.take(rows * width),
+            d_out_left: carve.take(E::left_floats(rows, d)),
+            d_out_right: carve.take(E::right_floats(rows, width, false, false)),
+            dq: carve.take(rows * width),
+            delta: carve.take(rows),
+            lse: carve.take(rows),
+            kt: carve.take(E::right_floats(d, KEYS, true, true)),
+            vt: carve.take(E::right_floats(d, KEYS, true, true)),
+            k: carve.take(E::right_floats(KEYS, d, false, true)),
+            dk: carve.take(KEYS * width),
+            dv: carve.take(KEYS * width),
+            p: carve.take(QUERIES * KEYS),
+            ds: carve.take(QUERIES * KEYS),
+            left: carve.take(E::left_floats(KEYS, KEYS)),
+            kept: carve.take(KEYS),
+        }
+    }
+}
+
+/// Queries and output gradients as operands, all rows.
+struct OfRows<E: Engine> {
+    q_left: E::Left,
+    q_right: E::Right,
+    d_out_left: E::Left,
+    d_out_right: E::Right,
+}
+
+/// Keys and values as operands, one tile.
+struct OfKeys<E: Engine> {
+    kt: E::Right,
+    vt: E::Right,
+    k: E::Right,
 }
 
 /// Writes the gradients. `scratch` holds `backward_scratch` floats for each worker.
@@ -76,7 +123,7 @@ pub(crate) fn backward(
 ) {
     let AttentionDims { b, t, h, kv, d, .. } = call.dims;
     call.check();
-    let per_worker = backward_scratch(&call.dims);
+    let per_worker = backward_scratch(&call.dims, call.level);
     assert!(saved.out.len() == b * t * h * d && saved.d_out.len() == b * t * h * d);
     assert!(saved.lse.len() == b * h * t && scratch.len() >= pool.threads() * per_worker);
     let scratch = Ptr(scratch.as_mut_ptr());
@@ -99,74 +146,84 @@ pub(crate) fn backward(
     });
 }
 
-/// One (batch row, kv head). The instructions of `I` must exist.
+/// One (batch row, kv head). The engine's instructions must exist.
 #[inline(always)]
-unsafe fn retreat<I: Isa>(
+unsafe fn retreat<E: Engine>(
     call: &Call<'_>,
     pair: (usize, usize),
     saved: Saved<'_>,
     gradients: Gradients,
-    mut carve: Carve,
+    carve: Carve,
 ) {
     let AttentionDims { t, s, d, .. } = call.dims;
     let (rows, width) = (call.group() * t, d.next_multiple_of(LANES));
-    let work = Work {
-        q: carve.take(rows * width),
-        d_out: carve.take(rows * width),
-        dq: carve.take(rows * width),
-        delta: carve.take(rows),
-        lse: carve.take(rows),
-        kt: carve.take(KEYS * width),
-        vt: carve.take(KEYS * width),
-        k: carve.take(KEYS * width),
-        dk: carve.take(KEYS * width),
-        dv: carve.take(KEYS * width),
-        p: carve.take(QUERIES * KEYS),
-        ds: carve.take(QUERIES * KEYS),
-        kept: carve.take(KEYS),
-    };
     let (b, kv) = pair;
     // SAFETY: the tiles are this worker's; the views were checked; gradients of a pair are its own.
     unsafe {
+        let mut work = Work::<E>::new(&call.dims, carve);
         prepare(call, pair, saved, &work, rows);
+        let (q, d_out) = ((work.q.cast_const(), width), (work.d_out.cast_const(), width));
+        let of_rows = OfRows::<E> {
+            q_left: work.engine.left(q, (rows, d), false, work.q_left),
+            q_right: work.engine.right(q, (rows, width), false, false, work.q_right),
+            d_out_left: work.engine.left(d_out, (rows, d), false, work.d_out_left),
+            d_out_right: work.engine.right(d_out, (rows, width), false, false, work.d_out_right),
+        };
         let keys = call.keys(b);
         for s0 in (0..s).step_by(KEYS) {
-            let count = KEYS.min(s - s0);
             for x in [work.dk, work.dv] {
-                std::slice::from_raw_parts_mut(x, count * width).fill(0.0);
+                std::slice::from_raw_parts_mut(x, KEYS * width).fill(0.0);
             }
-            let mut packed = false;
+            let mut of_keys = None;
             for first in (0..rows).step_by(QUERIES) {
-                let tile = Tile::new(call, b, first..rows.min(first + QUERIES), s0);
+                let tile = Tile::new::<E>(call, b, first..rows.min(first + QUERIES), s0);
                 if tile.is_empty() {
                     continue;
                 }
-                if !packed {
+                let of_keys = of_keys.get_or_insert_with(|| {
                     let count = KEYS.min(keys - s0);
                     let k = (call.k.at(b, kv, s0), call.k.row);
                     let v = (call.v.at(b, kv, s0), call.v.row);
-                    pack::turned::<I>(k, work.kt, count, d);
-                    pack::turned::<I>(v, work.vt, count, d);
-                    pack::rows(k, (work.k, width), count, d, call.scale);
-                    packed = true;
-                }
-                visit::<I>(call, pair, &work, &tile, s0);
+                    OfKeys::<E> {
+                        kt: work.engine.right(k, (d, count), true, true, work.kt),
+                        vt: work.engine.right(v, (d, count), true, true, work.vt),
+                        k: work.engine.right(k, (count, d), false, true, work.k),
+                    }
+                });
+                scores(call, pair, &mut work, &tile, s0, (&of_rows, of_keys));
+                products(&mut work, &tile, (&of_rows, of_keys), width);
             }
-            for j in 0..count {
-                let row = |x: *mut f32| std::slice::from_raw_parts(x.add(j * width), d);
-                if let Some(k) = gradients.k {
-                    // The packed queries carry scale and log2(e).
-                    k.put((b, kv, s0 + j), row(work.dk), LN_2);
-                }
-                if let Some(v) = gradients.v {
-                    v.put((b, kv, s0 + j), row(work.dv), 1.0);
-                }
-            }
+            deliver(&work, gradients, (b, kv, s0), KEYS.min(s - s0), d);
         }
         if let Some(q) = gradients.q {
-            for r in 0..rows {
+            for (r, (head, position)) in places(t, 0..rows).enumerate() {
                 let row = std::slice::from_raw_parts(work.dq.add(r * width), d);
-                q.put((b, kv * call.group() + r / t, r % t), row, 1.0);
+                q.put((b, kv * call.group() + head, position), row, call.scale);
+            }
+        }
+    }
+}
+
+/// Writes the gradients of the keys and values from `first` on.
+#[inline(always)]
+unsafe fn deliver<E: Engine>(
+    work: &Work<E>,
+    gradients: Gradients,
+    (b, kv, first): (usize, usize, usize),
+    count: usize,
+    d: usize,
+) {
+    let width = d.next_multiple_of(LANES);
+    // SAFETY: rows of the tile; the gradients of a pair are its worker's own.
+    unsafe {
+        for j in 0..count {
+            let row = |x: *mut f32| std::slice::from_raw_parts(x.add(j * width), d);
+            if let Some(k) = gradients.k {
+                // The packed queries carry scale and log2(e).
+                k.put((b, kv, first + j), row(work.dk), LN_2);
+            }
+            if let Some(v) = gradients.v {
+                v.put((b, kv, first + j), row(work.dv), 1.0);
             }
         }
     }
@@ -174,164 +231,158 @@ unsafe fn retreat<I: Isa>(
 
 /// Packs queries and output gradients and computes `delta = rowsum(dO O)`.
 #[inline(always)]
-unsafe fn prepare(
+unsafe fn prepare<E: Engine>(
     call: &Call<'_>,
     (b, kv): (usize, usize),
     saved: Saved<'_>,
-    work: &Work,
+    work: &Work<E>,
     rows: usize,
 ) {
     let AttentionDims { t, h, d, .. } = call.dims;
     let width = d.next_multiple_of(LANES);
-    for r in 0..rows {
-        let (head, position) = (kv * call.group() + r / t, r % t);
+    for (r, (head, position)) in places(t, 0..rows).enumerate() {
+        let head = kv * call.group() + head;
         let row = ((b * t + position) * h + head) * d;
         let (out, d_out) = (&saved.out[row..row + d], &saved.d_out[row..row + d]);
-        let mut lanes = [0.0f32; LANES];
-        for (o, g) in out.chunks(LANES).zip(d_out.chunks(LANES)) {
-            for (lane, (o, g)) in lanes.iter_mut().zip(o.iter().zip(g)) {
-                *lane += o * g;
-            }
-        }
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                lanes[i] += lanes[i + half];
-            }
-        }
         // SAFETY: row `r` is in the tiles, the query in its view.
         unsafe {
-            let q = call.q.at(b, head, position);
-            pack::rows((q, 0), (work.q.add(r * width), width), 1, d, call.scale * LOG2_E);
-            pack::rows((d_out.as_ptr(), 0), (work.d_out.add(r * width), width), 1, d, 1.0);
-            std::slice::from_raw_parts_mut(work.dq.add(r * width), width).fill(0.0);
-            *work.delta.add(r) = lanes[0];
+            let mut lanes = E::I::splat(0.0);
+            let mut rest = 0.0;
+            for c in (0..d).step_by(LANES) {
+                if c + LANES <= d {
+                    let (o, g) = (E::I::load(out[c..].as_ptr()), E::I::load(d_out[c..].as_ptr()));
+                    lanes = E::I::fma(o, g, lanes);
+                } else {
+                    rest = out[c..].iter().zip(&d_out[c..]).map(|(o, g)| o * g).sum();
+                }
+            }
+            *work.delta.add(r) = E::I::sum(lanes) + rest;
             *work.lse.add(r) = saved.lse[(b * h + head) * t + position] * LOG2_E;
+            let q = call.q.at(b, head, position);
+            pack_rows((q, 0), (work.q.add(r * width), width), 1, d, call.scale * LOG2_E);
+            pack_rows((d_out.as_ptr(), 0), (work.d_out.add(r * width), width), 1, d, 1.0);
+            std::slice::from_raw_parts_mut(work.dq.add(r * width), width).fill(0.0);
         }
     }
 }
 
-/// One tile: scores and dP, then dS row by row, then dQ, dK and dV.
+/// One tile: scores and dP, then `p` and `ds` row by row.
 #[inline(always)]
-unsafe fn visit<I: Isa>(
+unsafe fn scores<E: Engine>(
     call: &Call<'_>,
     (b, kv): (usize, usize),
-    work: &Work,
+    work: &mut Work<E>,
     tile: &Tile,
     s0: usize,
+    (of_rows, of_keys): (&OfRows<E>, &OfKeys<E>),
 ) {
     let AttentionDims { t, h, d, .. } = call.dims;
-    let width = d.next_multiple_of(LANES);
     // SAFETY: offsets stay inside the tiles; see `retreat`.
     unsafe {
-        for (left, right, into) in [(work.q, work.kt, work.p), (work.d_out, work.vt, work.ds)] {
-            for (i, m, (c0, c1)) in tile.blocks() {
-                let left = Left { data: left.add((tile.first + i) * width), row: width, col: 1 };
-                let right = (right.add(c0).cast_const(), KEYS);
+        for (left, right, into) in
+            [(of_rows.q_left, of_keys.kt, work.p), (of_rows.d_out_left, of_keys.vt, work.ds)]
+        {
+            for (i, m, (c0, c1)) in tile.strips() {
+                let (left, right) = (E::below(left, tile.first + i), E::beyond(right, 0, c0));
                 let into = (into.add(i * KEYS + c0), KEYS);
-                product::<I>((m, (c1 - c0) / LANES, d), left, right, into, false);
+                work.engine.product((m, c1 - c0, d), left, right, into, false);
             }
         }
+        work.engine.flush();
         for j in 0..tile.len {
-            let r = tile.first + j;
-            let head = kv * call.group() + r / t;
-            let position = call.past(b) as f32 + (r % t) as f32 - s0 as f32;
-            let bias = call.alibi.then(|| (-slope(head, h) * LOG2_E, position));
+            let (head, position) = tile.places[j];
+            let head = kv * call.group() + head;
+            if call.alibi {
+                let from = call.past(b) as f32 + position as f32 - s0 as f32;
+                let bias = (-slope(head, h) * LOG2_E, from);
+                lean::<E::I>(work.p.add(j * KEYS), tile.columns, bias);
+            }
             let kept = call.dropout.map(|dropout| {
                 let (c0, n) = (tile.columns.0, tile.columns.1 - tile.columns.0);
                 let kept = std::slice::from_raw_parts_mut(work.kept.add(c0), n);
-                dropout.factors((b * h + head) * t + r % t, s0 + c0, kept);
+                dropout.factors((b * h + head) * t + position, s0 + c0, kept);
                 work.kept.cast_const()
             });
-            differentiate::<I>(work, tile, j, bias, kept);
+            differentiate(work, tile, j, kept);
         }
-        for (i, m, (c0, c1)) in tile.blocks() {
-            let ds = Left { data: work.ds.add(i * KEYS + c0), row: KEYS, col: 1 };
-            let c1 = tile.ranges[i..i + m].iter().map(|r| r.1).max().unwrap_or(c1);
-            let k = (work.k.add(c0 * width).cast_const(), width);
+    }
+}
+
+/// One tile: dQ, dV and dK from `p` and `ds`.
+#[inline(always)]
+unsafe fn products<E: Engine>(
+    work: &mut Work<E>,
+    tile: &Tile,
+    (of_rows, of_keys): (&OfRows<E>, &OfKeys<E>),
+    width: usize,
+) {
+    // SAFETY: offsets stay inside the tiles; see `retreat`.
+    unsafe {
+        for (i, m, (c0, _)) in tile.strips() {
+            let k = tile.end(i..i + m) - c0;
+            let ds = (work.ds.add(i * KEYS + c0).cast_const(), KEYS);
+            let ds = work.engine.left(ds, (m, k), false, work.left);
             let dq = (work.dq.add((tile.first + i) * width), width);
-            product::<I>((m, width / LANES, c1 - c0), ds, k, dq, true);
+            work.engine.product((m, width, k), ds, E::beyond(of_keys.k, c0, 0), dq, true);
         }
-        for (tall, right, into) in [(work.p, work.d_out, work.dv), (work.ds, work.q, work.dk)] {
-            let mut rows = Lookers::new(tile);
-            let last = tile.ranges[..tile.len].iter().map(|r| r.1).max().unwrap_or(0);
-            for c in (tile.columns.0..last).step_by(ROWS) {
-                let m = ROWS.min(last - c);
-                let (first, end) = rows.at(tile, c, c + m);
-                let tall = Left { data: tall.add(first * KEYS + c), row: 1, col: KEYS };
-                let right = (right.add((tile.first + first) * width).cast_const(), width);
+        let last = tile.end(0..tile.len);
+        for (p, right, into) in
+            [(work.p, of_rows.d_out_right, work.dv), (work.ds, of_rows.q_right, work.dk)]
+        {
+            let mut lookers = Lookers::new(tile);
+            for c in (tile.columns.0..last).step_by(E::STRIP) {
+                let m = E::STRIP.min(last - c);
+                let (first, end) = lookers.at(tile, c, c + m);
+                let first = if E::GRAIN > LANES { first / E::GRAIN * E::GRAIN } else { first };
+                if first >= end {
+                    continue;
+                }
+                let p = (p.add(first * KEYS + c).cast_const(), KEYS);
+                let p = work.engine.left(p, (m, end - first), true, work.left);
+                let right = E::beyond(right, tile.first + first, 0);
                 let into = (into.add(c * width), width);
-                product::<I>((m, width / LANES, end - first), tall, right, into, true);
+                work.engine.product((m, width, end - first), p, right, into, true);
             }
         }
-    }
-}
-
-/// Which rows of a tile look at a block of columns, for blocks asked from left to right.
-struct Lookers {
-    first: usize,
-    end: usize,
-}
-
-impl Lookers {
-    #[inline(always)]
-    fn new(tile: &Tile) -> Self {
-        let first = (0..tile.len).find(|&j| tile.ranges[j].1 > 0).unwrap_or(0);
-        Self { first, end: first }
-    }
-
-    #[inline(always)]
-    fn at(&mut self, tile: &Tile, c0: usize, c1: usize) -> (usize, usize) {
-        if !tile.one_head {
-            return (0, tile.len);
-        }
-        // Inside one head, the non-empty ranges are neighbours and move only to the right.
-        let looks = |j: usize| tile.ranges[j].1 > 0;
-        while self.first < tile.len && looks(self.first) && tile.ranges[self.first].1 <= c0 {
-            self.first += 1;
-        }
-        while self.end < tile.len && looks(self.end) && tile.ranges[self.end].0 < c1 {
-            self.end += 1;
-        }
-        (self.first.min(self.end), self.end)
+        work.engine.flush();
     }
 }
 
 /// Row `j` of the tile: `p` from scores to (dropped) probabilities, `ds` from dP to dS; 0 where nobody looks.
 #[inline(always)]
-unsafe fn differentiate<I: Isa>(
-    work: &Work,
+unsafe fn differentiate<E: Engine>(
+    work: &Work<E>,
     tile: &Tile,
     j: usize,
-    bias: Option<(f32, f32)>,
     kept: Option<*const f32>,
 ) {
-    let (r, range) = (tile.first + j, tile.ranges[j]);
+    let r = tile.first + j;
     // SAFETY: the columns are in the rows, the rows in the tiles.
     unsafe {
         let (p, ds) = (work.p.add(j * KEYS), work.ds.add(j * KEYS));
-        if range.0 >= range.1 {
-            blot(p, tile.columns, (tile.columns.1, tile.columns.1), 0.0);
-            blot(ds, tile.columns, (tile.columns.1, tile.columns.1), 0.0);
-            return;
-        }
-        let columns = (range.0 / LANES * LANES, range.1.next_multiple_of(LANES));
-        if let Some(bias) = bias {
-            lean::<I>(p, columns, bias);
-        }
-        let (lse, delta) = (I::splat(*work.lse.add(r)), I::splat(*work.delta.add(r)));
-        for c in (columns.0..columns.1).step_by(LANES) {
-            let e = exp2::<I>(I::sub(I::load(p.add(c)), lse));
-            let mut dp = I::load(ds.add(c));
+        let lse = E::I::splat(*work.lse.add(r));
+        let delta = E::I::splat(*work.delta.add(r));
+        let zero = E::I::splat(0.0);
+        for c in (tile.columns.0..tile.columns.1).step_by(LANES) {
+            let Some((lo, hi)) = inside(c, tile.ranges[j]) else {
+                E::I::store(p.add(c), zero);
+                E::I::store(ds.add(c), zero);
+                continue;
+            };
+            let mut e = exp2::<E::I>(E::I::sub(E::I::load(p.add(c)), lse));
+            let mut dp = E::I::load(ds.add(c));
+            if (lo, hi) != (0, LANES) {
+                e = E::I::within(e, lo, hi, 0.0);
+                dp = E::I::within(dp, lo, hi, 0.0);
+            }
             let mut dropped = e;
             if let Some(kept) = kept {
-                let kept = I::load(kept.add(c));
-                dp = I::mul(dp, kept);
-                dropped = I::mul(e, kept);
+                let kept = E::I::load(kept.add(c));
+                dp = E::I::mul(dp, kept);
+                dropped = E::I::mul(e, kept);
             }
-            I::store(p.add(c), dropped);
-            I::store(ds.add(c), I::mul(e, I::sub(dp, delta)));
+            E::I::store(p.add(c), dropped);
+            E::I::store(ds.add(c), E::I::mul(e, E::I::sub(dp, delta)));
         }
-        blot(p, tile.columns, range, 0.0);
-        blot(ds, tile.columns, range, 0.0);
     }
 }

@@ -4,23 +4,28 @@
 //! probabilities are computed again from the saved log-sum-exp. Work is dealt out by (b, kv head): whoever
 //! owns one owns its dK and dV, so nothing is added by two workers and the order of every sum is fixed.
 //!
-//! What each step bought: keys are turned once per tile so that products run along registers; masked blocks of
-//! six rows are skipped to the key; scores are kept in base 2 (the factor goes into the packed queries).
+//! The algorithm (`forward`, `backward`) asks an [`engine::Engine`] for products of tiles: `vectors` with fused
+//! multiply-adds, or `tiles` on AMX. Keys are turned once per tile so that products run along registers; masked
+//! strips of rows are skipped; scores are kept in base 2 (the factor goes into the packed queries).
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
 mod backward;
 mod dropout;
+mod engine;
 mod forward;
-mod pack;
-mod product;
 mod simd;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+mod vectors;
 
-pub(crate) use backward::{Gradients, Saved, backward, backward_scratch};
+pub(crate) use backward::{backward, backward_scratch};
 pub(crate) use dropout::Dropout;
 pub(crate) use forward::{forward, forward_scratch};
 
 use super::{AttentionDims, Mask};
+use crate::backend::cpu::features::{Features, Isa};
+use crate::backend::cpu::gemm::Precision;
 use std::ops::Range;
 
 /// Query rows of a tile.
@@ -88,6 +93,25 @@ impl Target {
     }
 }
 
+/// What the forward pass left behind, and the gradient of its output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saved<'a> {
+    /// `(B, T, H * D)`
+    pub(crate) out: &'a [f32],
+    /// `(B, T, H * D)`
+    pub(crate) d_out: &'a [f32],
+    /// `(B, H, T)`
+    pub(crate) lse: &'a [f32],
+}
+
+/// Where the gradients of q, k and v go; `None` where nobody wants one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gradients {
+    pub(crate) q: Option<Target>,
+    pub(crate) k: Option<Target>,
+    pub(crate) v: Option<Target>,
+}
+
 /// Everything about one attention but the outputs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
@@ -151,6 +175,9 @@ impl Call<'_> {
 /// Which instructions to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
+    /// AMX tiles, operands rounded to bf16.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
     /// 512-bit registers with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -161,55 +188,77 @@ pub(crate) enum Level {
     Portable,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What [`Level::vectors`] answers on this thread, so that tests judge every level.
+    pub(super) static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
 impl Level {
-    /// The levels that this machine can run, best first.
-    pub(crate) fn all() -> Vec<Self> {
-        let mut levels = vec![];
+    /// The levels that compute in f32 and that this machine can run and may use, best first.
+    pub(crate) fn all() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                levels.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Self::Avx2);
-            }
-        }
-        levels.push(Self::Portable);
-        levels
+        return match Features::get().used {
+            Isa::Amx | Isa::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
+            Isa::Avx2 => &[Self::Avx2, Self::Portable],
+            _ => &[Self::Portable],
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        &[Self::Portable]
     }
 
-    /// The best that this machine can run.
-    pub(crate) fn best() -> Self {
-        static BEST: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::all()[0])
+    /// The best that computes in f32.
+    pub(crate) fn vectors() -> Self {
+        #[cfg(test)]
+        if let Some(level) = FORCED.get() {
+            return level;
+        }
+        Self::all()[0]
+    }
+
+    /// The best for whole sequences.
+    pub(crate) fn best(dims: &AttentionDims, precision: Precision) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if precision == Precision::Bf16
+            && Features::get().used == Isa::Amx
+            && dims.t.min(dims.s) >= 32
+            && dims.d >= 16
+        {
+            return Self::Tiles;
+        }
+        let _ = (dims, precision);
+        Self::vectors()
     }
 }
 
 /// Compiles one generic body for every level and calls the right one.
 macro_rules! dispatch {
-    ($level:expr, $body:ident ( $($arg:ident : $ty:ty),* $(,)? )) => {{
+    ($level:expr, $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $out:ty)?) => {{
+        #[cfg(target_arch = "x86_64")]
+        use $crate::ops::attention::cpu::{simd::{Avx2, Avx512}, tiles::Tiles};
+        use $crate::ops::attention::cpu::{Level, simd::Portable, vectors::Vectors};
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-        unsafe fn avx512($($arg: $ty),*) {
+        unsafe fn avx512<E: Engine<I = Avx512>>($($arg: $ty),*) $(-> $out)? {
             // SAFETY: as for the function around it.
-            unsafe { $body::<$crate::ops::attention::cpu::simd::Avx512>($($arg),*) }
+            unsafe { $body::<E>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2($($arg: $ty),*) {
+        unsafe fn avx2($($arg: $ty),*) $(-> $out)? {
             // SAFETY: as for the function around it.
-            unsafe { $body::<$crate::ops::attention::cpu::simd::Avx2>($($arg),*) }
+            unsafe { $body::<Vectors<Avx2>>($($arg),*) }
         }
         // SAFETY: a level exists only where its instructions do; the rest is the body's contract.
         unsafe {
             match $level {
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::attention::cpu::Level::Avx512 => avx512($($arg),*),
+                Level::Tiles => avx512::<Tiles>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::attention::cpu::Level::Avx2 => avx2($($arg),*),
-                $crate::ops::attention::cpu::Level::Portable => {
-                    $body::<$crate::ops::attention::cpu::simd::Portable>($($arg),*);
-                }
+                Level::Avx512 => avx512::<Vectors<Avx512>>($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => avx2($($arg),*),
+                Level::Portable => $body::<Vectors<Portable>>($($arg),*),
             }
         }
     }};

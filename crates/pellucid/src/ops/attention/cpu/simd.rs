@@ -26,6 +26,20 @@ pub(super) trait Isa: Copy {
     unsafe fn scale2(p: Self::V, n: Self::V) -> Self::V;
     /// `v` where not `x < floor`, else 0; so NaN in `x` keeps `v`.
     unsafe fn unless_below(x: Self::V, floor: f32, v: Self::V) -> Self::V;
+    /// Lanes `lo..hi` of `v`, the others `fill`.
+    unsafe fn within(v: Self::V, lo: usize, hi: usize, fill: f32) -> Self::V {
+        let mut x = [0.0f32; LANES];
+        // SAFETY: the array holds sixteen floats.
+        unsafe {
+            Self::store(x.as_mut_ptr(), v);
+            for (i, x) in x.iter_mut().enumerate() {
+                if i < lo || i >= hi {
+                    *x = fill;
+                }
+            }
+            Self::load(x.as_ptr())
+        }
+    }
     /// Halves are added until one lane is left.
     unsafe fn sum(v: Self::V) -> f32 {
         let mut x = [0.0f32; LANES];
@@ -65,7 +79,7 @@ pub(super) trait Isa: Copy {
 #[inline(always)]
 pub(super) unsafe fn exp2<I: Isa>(x: I::V) -> I::V {
     const C: [f32; 6] =
-        [1.546_336_4e-4, 1.339_086_3e-3, 9.618_083e-3, 5.550_357e-2, 2.402_265_1e-1, 6.931_472e-1];
+        [1.546_336_4e-4, 1.339_086_3e-3, 9.618_083e-3, 5.550_357e-2, 2.402_265e-1, 6.931_472e-1];
     // SAFETY: lane operations only.
     unsafe {
         let n = I::round(x);
@@ -211,6 +225,21 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn within(v: __m512, lo: usize, hi: usize, fill: f32) -> __m512 {
+            let mask = ((1u32 << hi) - 1) & !((1u32 << lo) - 1);
+            unsafe { _mm512_mask_mov_ps(_mm512_set1_ps(fill), mask as __mmask16, v) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m512) -> f32 {
+            unsafe {
+                let x = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0b01_00_11_10));
+                let x = _mm512_add_ps(x, _mm512_shuffle_f32x4(x, x, 0b10_11_00_01));
+                let x = _mm512_castps512_ps128(x);
+                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)))
+            }
+        }
+        #[inline(always)]
         unsafe fn largest(v: __m512) -> f32 {
             unsafe {
                 let x = _mm512_max_ps(v, _mm512_shuffle_f32x4(v, v, 0b01_00_11_10));
@@ -225,8 +254,8 @@ mod x86 {
             unsafe {
                 let mut a = [_mm512_setzero_ps(); LANES];
                 let mut b = [_mm512_setzero_ps(); LANES];
-                for i in 0..LANES {
-                    a[i] = _mm512_loadu_ps(src.add(i * src_row));
+                for (i, row) in a.iter_mut().enumerate() {
+                    *row = _mm512_loadu_ps(src.add(i * src_row));
                 }
                 // Pairs of rows, then pairs of pairs, inside each 128-bit lane.
                 for i in 0..8 {

@@ -1,0 +1,144 @@
+//! `pellucid generate`
+
+use crate::args::SamplingArgs;
+use crate::input::{parse_ids, text_of};
+use crate::model::Model;
+use crate::out;
+use crate::plan;
+use clap::Args;
+use pellucid::error::Result;
+use pellucid::generate::{Event, Flow, GenerateOptions, Generated};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// A model folder or the folder of a run
+    model: PathBuf,
+    /// What to continue; several run as one batch
+    prompts: Vec<String>,
+    /// Reads a prompt from a file, or from stdin with -
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Vec<PathBuf>,
+    /// A prompt as token ids, such as "1 2 3"
+    #[arg(long, value_name = "IDS")]
+    ids: Vec<String>,
+    /// The most new tokens
+    #[arg(long, short = 'n', value_name = "N")]
+    max_new: Option<usize>,
+    /// Continuations of each prompt
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    samples: usize,
+    /// Ends a text before this string
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Goes on after the token that ends a text
+    #[arg(long)]
+    ignore_end: bool,
+    /// Keeps the tail of a prompt that is longer than the context
+    #[arg(long)]
+    truncate_prompt: bool,
+    /// Leaves the prompt out of what is printed
+    #[arg(long)]
+    no_echo: bool,
+    /// A JSON object per continuation
+    #[arg(long)]
+    json: bool,
+    /// Rows that run at once
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    batch: usize,
+    /// Threads; 0 takes all cores
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl Generate {
+    pub(crate) fn run(self) -> Result<()> {
+        let model = Model::load(&self.model)?;
+        let pool = plan::pool(self.threads);
+        let (texts, prompts) = self.prompts(&model)?;
+        let options = GenerateOptions {
+            max_new: self.max_new.or(model.generation.max_new_tokens).unwrap_or(128),
+            sampling: self.sampling.over(model.sampling()),
+            stop_ids: if self.ignore_end { vec![] } else { model.ends() },
+            stop_strings: self.stop.clone(),
+            truncate_prompt: self.truncate_prompt,
+            ..GenerateOptions::default()
+        };
+        let start = Instant::now();
+        let streams = prompts.len() == 1 && !self.json && model.tokenizer.is_some();
+        let echo = !self.no_echo;
+        let mut begun = false;
+        let mut sink = |event: Event<'_>| {
+            let (Event::Token { text, .. } | Event::End { text, .. }) = event;
+            // The prompt is shown once it was accepted.
+            if streams && echo && !std::mem::replace(&mut begun, true) {
+                out::write(&texts[0])?;
+            }
+            if streams {
+                out::write(text)?;
+            }
+            Ok(Flow::Continue)
+        };
+        let done = model.generate(&pool, &prompts, self.batch, &options, &mut sink)?;
+        if streams {
+            out::line("")?;
+        } else {
+            done.iter().zip(&texts).try_for_each(|(row, text)| self.print(&model, row, text))?;
+        }
+        let tokens: usize = done.iter().map(|g| g.tokens.len()).sum();
+        let (seconds, end) = (start.elapsed().as_secs_f64(), done.last().map(|g| g.stop.name()));
+        out::note(&format!(
+            "{tokens} tokens in {}, {:.0} tokens/s; stopped by: {}",
+            out::duration(seconds),
+            tokens as f64 / seconds.max(1e-9),
+            end.unwrap_or("nothing to do")
+        ));
+        Ok(())
+    }
+
+    /// Each prompt as text and as ids, `samples` times.
+    fn prompts(&self, model: &Model) -> Result<(Vec<String>, Vec<Vec<u32>>)> {
+        let mut texts = self.prompts.clone();
+        for path in &self.prompt_file {
+            texts.push(text_of(path)?);
+        }
+        if texts.is_empty() && self.ids.is_empty() {
+            texts.push(String::new());
+        }
+        let mut ids = texts.iter().map(|t| model.encode(t)).collect::<Result<Vec<_>>>()?;
+        for list in &self.ids {
+            let list = parse_ids(list)?;
+            texts.push(match &model.tokenizer {
+                Some(tokenizer) => tokenizer.decode(&list)?,
+                None => String::new(),
+            });
+            ids.push(list);
+        }
+        let n = self.samples;
+        let texts = texts.iter().flat_map(|t| std::iter::repeat_n(t.clone(), n)).collect();
+        let ids = ids.iter().flat_map(|t| std::iter::repeat_n(t.clone(), n)).collect();
+        Ok((texts, ids))
+    }
+
+    fn print(&self, model: &Model, row: &Generated, prompt: &str) -> Result<()> {
+        if self.json {
+            return out::json(&json!({
+                "prompt": prompt,
+                "prompt_ids": row.prompt,
+                "text": row.text,
+                "ids": row.tokens,
+                "stop": row.stop.name(),
+            }));
+        }
+        if model.tokenizer.is_none() {
+            let ids: Vec<String> = row.tokens.iter().map(ToString::to_string).collect();
+            return out::line(ids.join(" "));
+        }
+        let prompt = if self.no_echo { "" } else { prompt };
+        out::line(format!("{prompt}{}\n---", row.text))
+    }
+}

@@ -1,0 +1,108 @@
+//! A model from a folder, ready to run.
+
+use pellucid::backend::cpu::pool::Pool;
+use pellucid::checkpoint::{self, GenerationConfig};
+use pellucid::error::{Error, Kind, Result};
+use pellucid::generate::{
+    Event, Flow, GenerateOptions, Generated, NextLogits, Sampling, WithModel, generate,
+};
+use pellucid::model::config::Config;
+use pellucid::model::decoder::Decoder;
+use pellucid::model::weights::Weights;
+use pellucid::text::Tokenizer;
+use pellucid::train::resume;
+use std::path::{Path, PathBuf};
+
+/// Sizes, weights, tokenizer and defaults.
+pub(crate) struct Model {
+    pub(crate) config: Config,
+    pub(crate) weights: Weights,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) generation: GenerationConfig,
+    pub(crate) folder: PathBuf,
+}
+
+/// The model folder of a run (its best checkpoint, else its last), or the folder itself.
+pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
+    resume::find(folder, "best").or_else(|_| resume::find(folder, "last"))
+}
+
+impl Model {
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
+        let folder = find(folder)?;
+        let loaded = checkpoint::load(&folder)?;
+        let tokenizer = match loaded.tokenizer {
+            Some(_) => Some(Tokenizer::from_folder(&folder)?),
+            None => Tokenizer::from_folder(&folder).ok(),
+        };
+        let (config, weights, generation) = (loaded.config, loaded.weights, loaded.generation);
+        Ok(Self { config, weights, tokenizer, generation, folder })
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            let message = format!("{}: has no tokenizer", self.folder.display());
+            Error::new(Kind::Input, "model", message)
+                .hint("put its tokenizer.json there, or give token ids: --ids \"1 2 3\"")
+        })
+    }
+
+    /// Ids of a prompt; an empty one begins with the token that begins or ends a text.
+    pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let mut ids = tokenizer.encode_with_template(prompt)?;
+        // Some templates also end the text, which is not what a continuation wants.
+        if ids.len() > 1 && ids.last().is_some_and(|id| self.ends().contains(id)) {
+            ids.pop();
+        }
+        if ids.is_empty() {
+            let special = tokenizer.special_ids();
+            ids.extend(special.bos.or(self.generation.bos).or(special.eos));
+        }
+        Ok(ids)
+    }
+
+    /// Tokens that end a text.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        let mut ends = self.generation.eos.clone();
+        if ends.is_empty() {
+            ends.extend(self.tokenizer.as_ref().and_then(|t| t.special_ids().eos));
+        }
+        ends
+    }
+
+    /// How the folder says that tokens are chosen.
+    pub(crate) fn sampling(&self) -> Sampling {
+        let g = &self.generation;
+        Sampling {
+            temperature: g.temperature,
+            top_k: g.top_k,
+            top_p: g.top_p,
+            min_p: g.min_p,
+            repetition_penalty: g.repetition_penalty,
+            seed: 0,
+        }
+    }
+
+    /// Continues prompts, `rows` at a time.
+    pub(crate) fn generate(
+        &self,
+        pool: &Pool,
+        prompts: &[Vec<u32>],
+        rows: usize,
+        options: &GenerateOptions,
+        sink: &mut dyn FnMut(Event<'_>) -> Result<Flow>,
+    ) -> Result<Vec<Generated>> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let capacity = (longest + options.max_new).clamp(1, self.config.context);
+        let rows = rows.clamp(1, prompts.len().max(1));
+        let mut decoder = Decoder::new(&self.config, rows, capacity, pool.threads())?;
+        let mut model = WithModel {
+            decoder: &mut decoder,
+            pool,
+            weights: &self.weights,
+            vocab: self.config.vocab,
+        };
+        generate(&mut model as &mut dyn NextLogits, prompts, options, self.tokenizer.as_ref(), sink)
+    }
+}

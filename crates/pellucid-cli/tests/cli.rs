@@ -1,0 +1,228 @@
+//! The binary as a user meets it: exit codes, what goes to stdout and stderr, closed pipes.
+
+#![allow(clippy::print_stderr)] // Skipped tests say so.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn pellucid(args: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ok(args: &[&str], folder: &Path) -> String {
+    let out = pellucid(args, folder);
+    assert!(out.status.success(), "{args:?}\n{}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn errors_go_to_stderr_with_exit_code_1_and_usage_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = pellucid(&["generate", "nowhere", "hello"], folder.path());
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(missing.stdout.is_empty());
+    let said = text(&missing.stderr);
+    assert!(said.starts_with("error: ") && said.contains("nowhere"), "{said}");
+    assert!(said.contains("hint: "), "{said}");
+    assert_eq!(pellucid(&["generate"], folder.path()).status.code(), Some(2));
+    assert_eq!(pellucid(&["no-such-command"], folder.path()).status.code(), Some(2));
+    assert_eq!(pellucid(&["--version"], folder.path()).status.code(), Some(0));
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = pellucid(&["train", "--data", "x", "--train.stps", "5"], folder.path());
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong.stderr);
+    assert!(said.contains("train.steps"), "{said}");
+    let none = pellucid(&["train"], folder.path());
+    assert!(text(&none.stderr).contains("--data"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn the_printed_config_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--train.steps", "7", "--optimizer.lr=0.5", "--model.positions", "rotary"];
+    let toml = ok(&[&["train", "--print-config"][..], &flags].concat(), folder.path());
+    assert!(toml.contains("steps = 7") && toml.contains("lr = 0.5"), "{toml}");
+    assert!(toml.contains("positions = \"rotary\""), "{toml}");
+    std::fs::write(folder.path().join("run.toml"), &toml).unwrap();
+    assert_eq!(ok(&["train", "run.toml", "--print-config"], folder.path()), toml);
+}
+
+#[test]
+fn completions_name_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ok(&["completions", shell], folder.path());
+        assert!(script.contains("tokenize") && script.contains("doctor"));
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_silent() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(["inspect", "gpt2", "--list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{:?}", out.status);
+    assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+}
+
+#[test]
+fn inspect_counts_gpt2() {
+    let folder = tempfile::tempdir().unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(&["inspect", "gpt2", "--json"], folder.path())).unwrap();
+    assert_eq!(json["parameters"], 124_439_808);
+    // 2 * (12 * 12 * 768² + 50257 * 768) + 4 * 12 * 768 * 512.
+    assert_eq!(json["flops_per_token"]["forward"], 265_938_432u64);
+    assert_eq!(json["bytes"]["cache_per_token"], 8 * 12 * 768);
+}
+
+#[test]
+fn a_tokenizer_is_learnt_and_round_trips() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "the cat sat on the mat and the dog sat on the log\n".repeat(50);
+    std::fs::write(folder.path().join("a.txt"), words).unwrap();
+    ok(&["tokenize", "train", "a.txt", "--out", "tok", "--vocab", "300"], folder.path());
+    let ids = ok(&["tokenize", "encode", "tok", "the cat sat"], folder.path());
+    let list: Vec<&str> = ids.split_whitespace().collect();
+    let decoded = ok(&[&["tokenize", "decode", "tok"][..], &list].concat(), folder.path());
+    assert_eq!(decoded, "the cat sat\n");
+    let about = ok(&["tokenize", "inspect", "tok", "--json"], folder.path());
+    let about: serde_json::Value = serde_json::from_str(&about).unwrap();
+    assert!(about["vocab"].as_u64().unwrap() > 256 && about["special"]["eos"].is_u64());
+    let bad = pellucid(&["tokenize", "decode", "tok", "99999"], folder.path());
+    assert_eq!(bad.status.code(), Some(1));
+}
+
+#[test]
+fn train_generate_eval_and_continue() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("a.txt"), "hello world, hello moon. ".repeat(200)).unwrap();
+    let flags = "--data a.txt --out run --model.layers 1 --model.width 32 --model.heads 2 --time 16 \
+                 --batch 4 --lr 1e-2 --schedule.warmup 2 --evaluate.every 10 --evaluate.batches 2 --threads 1";
+    let train = |steps: &str| -> serde_json::Value {
+        let mut args: Vec<&str> = vec!["train", "--json", "--steps", steps];
+        args.extend(flags.split_whitespace());
+        serde_json::from_str(ok(&args, path).trim()).unwrap()
+    };
+    let first = train("20");
+    assert_eq!(first["step"], 20);
+    let second = train("40");
+    assert_eq!(second["step"], 40);
+    assert!(second["loss"].as_f64() < first["loss"].as_f64(), "{first} {second}");
+    let continued =
+        ok(&["generate", "run", "hello", "-n", "5", "-t", "0", "--json", "--threads", "1"], path);
+    let row: serde_json::Value = serde_json::from_str(continued.trim()).unwrap();
+    assert_eq!(row["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(row["stop"], "max tokens");
+    let plain = ok(&["generate", "run", "hello", "-n", "5", "-t", "0", "--threads", "1"], path);
+    assert_eq!(plain.trim_end(), format!("hello{}", row["text"].as_str().unwrap()).trim_end());
+    let long = "hello ".repeat(10);
+    let refused = pellucid(&["generate", "run", &long], path);
+    assert!(text(&refused.stderr).contains("--truncate-prompt"), "{}", text(&refused.stderr));
+    ok(&["generate", "run", &long, "--truncate-prompt", "-n", "2"], path);
+    let scores = ok(&["eval", "run", "a.txt", "--json", "--threads", "1"], path);
+    let scores: serde_json::Value = serde_json::from_str(scores.trim()).unwrap();
+    let (loss, bits) =
+        (scores["loss"].as_f64().unwrap(), scores["bits_per_byte"].as_f64().unwrap());
+    // One character is one byte here.
+    assert!((bits - loss / std::f64::consts::LN_2).abs() < 1e-6, "{scores}");
+    assert!(ok(&["inspect", "run"], path).contains("L=1 blocks"));
+}
+
+/// The first Ctrl-C saves and stops; the run then goes on from there.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("a.txt"), "one two three four. ".repeat(100)).unwrap();
+    let flags = "train --json --data a.txt --out run --model.layers 1 --model.width 16 --model.heads 1 \
+                 --time 8 --batch 2 --threads 1 --evaluate.every 0";
+    let mut args: Vec<&str> = flags.split_whitespace().collect();
+    let child = Command::new(env!("CARGO_BIN_EXE_pellucid"))
+        .args(&args)
+        .args(["--steps", "10000000"])
+        .current_dir(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = || std::fs::metadata(path.join("run/metrics.jsonl")).is_ok_and(|m| m.len() > 200);
+    for _ in 0..600 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(begun(), "training never began");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{:?} {}", out.status, text(&out.stderr));
+    let stopped: serde_json::Value = serde_json::from_str(text(&out.stdout).trim()).unwrap();
+    assert_eq!(stopped["reason"], "stopped on request");
+    let step = stopped["step"].as_u64().unwrap();
+    assert!(path.join("run").join(format!("step-{step:08}")).is_dir());
+    let more = (step + 3).to_string();
+    args.extend(["--steps", &more]);
+    let on: serde_json::Value = serde_json::from_str(ok(&args, path).trim()).unwrap();
+    assert_eq!((on["step"].as_u64(), &on["reason"]), (Some(step + 3), &"all steps done".into()));
+}
+
+#[test]
+fn the_quick_demo_learns_answers_and_looks_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = ok(&["demo", "--quick", "--threads", "1"], folder.path());
+    for part in ["A small world", "right answers", "logit lens", "Next:", "curve.svg"] {
+        assert!(said.contains(part), "{part:?} is missing in\n{said}");
+    }
+    let svg = std::fs::read_to_string(folder.path().join("runs/demo/attention.svg")).unwrap();
+    assert!(svg.contains("who looks at whom"));
+    // Again: nothing is trained, the same is shown.
+    let again = ok(&["demo", "--quick", "--threads", "1"], folder.path());
+    assert_eq!(said, again);
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    let refused = pellucid(&["demo", "--quick", "--fresh", "--out", "mine"], folder.path());
+    assert!(text(&refused.stderr).contains("no demo wrote"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn stories_260k_is_imported_and_tells_its_story() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/stories260K");
+    let (Ok(weights), Ok(golden)) = (
+        shared.join("stories260K.repaired.bin").canonicalize(),
+        std::fs::read_to_string(shared.join("golden_greedy_ids.txt")),
+    ) else {
+        eprintln!("SKIPPED: no {}", shared.display());
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights.display().to_string();
+    ok(&["import", &weights, "--out", "stories"], folder.path());
+    let golden: Vec<&str> = golden.split_whitespace().collect();
+    let flags = ["--ids", "1", "-t", "0", "-n", "200", "--threads", "1"];
+    let said = ok(&[&["generate", "stories"][..], &flags].concat(), folder.path());
+    let said: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(said.len(), 200);
+    assert_eq!(said, golden[..200]);
+    let refused = pellucid(&["generate", "stories", "Once"], folder.path());
+    assert!(text(&refused.stderr).contains("--ids"), "{}", text(&refused.stderr));
+}

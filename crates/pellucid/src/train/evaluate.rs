@@ -1,0 +1,72 @@
+//! Held-out loss: the same windows in the same order every time, no dropout, sums in f64.
+
+use super::loss;
+use super::step::{Graph, IGNORE};
+use crate::backend::cpu::pool::Pool;
+use crate::error::{Error, Kind, Result};
+use crate::model::weights::Weights;
+
+/// Where batches `(B, T)` come from. A batch is a function of its number, so the number is all the state there is.
+pub trait Batches: Sync {
+    /// Fills micro-batch `number` of the training data: `ids` and `targets` are `(B, T)`.
+    fn train(&self, number: u64, ids: &mut [i32], targets: &mut [i32]) -> Result<()>;
+    /// Number of validation batches; 0 when nothing is held out.
+    fn validation_batches(&self) -> usize;
+    /// Fills validation batch `number`; positions beyond the end have target [`IGNORE`].
+    fn validation(&self, number: usize, ids: &mut [i32], targets: &mut [i32]) -> Result<()>;
+    /// Bytes of text that a validation token stands for on average, if known.
+    fn bytes_per_token(&self) -> Option<f64>;
+    /// Differs when the tokens differ.
+    fn fingerprint(&self) -> String;
+}
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy in nats per token.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Comparable across tokenizers.
+    pub bits_per_byte: Option<f64>,
+    /// Targets that counted.
+    pub tokens: u64,
+}
+
+/// Mean loss over the validation batches. `(B, T)` is the length of `ids` and `targets`.
+///
+/// # Errors
+/// Nothing held out; NaN or infinity, naming the batch.
+pub fn evaluate(
+    graph: &mut dyn Graph,
+    pool: &Pool,
+    weights: &Weights,
+    data: &dyn Batches,
+    (ids, targets): (&mut [i32], &mut [i32]),
+) -> Result<Evaluation> {
+    let (mut sum, mut tokens) = (0.0f64, 0u64);
+    for number in 0..data.validation_batches() {
+        data.validation(number, ids, targets)?;
+        let (_, losses) = graph.evaluate(pool, weights, ids, targets)?;
+        let counted = losses.iter().zip(targets.iter()).filter(|(_, t)| **t != IGNORE);
+        let batch: f64 = counted.clone().map(|(l, _)| f64::from(*l)).sum();
+        if !batch.is_finite() {
+            let message = format!("the loss of validation batch {number} is {batch}");
+            return Err(Error::new(Kind::Numeric, "evaluate", message)
+                .hint("the weights have left the numbers; continue from an earlier checkpoint with a lower optimizer.lr"));
+        }
+        sum += batch;
+        tokens += counted.count() as u64;
+    }
+    if tokens == 0 {
+        return Err(Error::new(Kind::Input, "evaluate", "no validation tokens are held out")
+            .hint("give data.validation or a larger data.validation_fraction"));
+    }
+    let mean = sum / tokens as f64;
+    Ok(Evaluation {
+        loss: mean,
+        perplexity: loss::perplexity(mean),
+        bits_per_byte: data.bytes_per_token().map(|b| loss::bits_per_byte(mean, b)),
+        tokens,
+    })
+}

@@ -1,0 +1,185 @@
+//! From settings to a trained model: everything that the loop needs, put together.
+
+use super::budget::{available_memory, bytes};
+use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
+use super::resume::Store;
+use super::run::{PrecisionKind, RecomputeKind, RunConfig};
+use super::source::{Source, TokenBatches};
+use crate::autograd::Recompute;
+use crate::backend::cpu::gemm::Precision;
+use crate::backend::cpu::pool::Pool;
+use crate::checkpoint::{self, GenerationConfig, StoredType};
+use crate::error::{Error, Kind, Result};
+use crate::model::config::Config;
+use crate::model::train_graph::{TrainGraph, TrainOptions};
+use crate::model::weights::{ParamSpec, Weights, parameters};
+use crate::text::Tokenizer;
+use std::path::Path;
+
+/// A run that can begin.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The model's sizes.
+    pub config: Config,
+    /// Tokenizer and shards.
+    pub source: Source,
+    /// Batches of the shards.
+    pub data: TokenBatches,
+    /// Writes the model's files.
+    pub store: ModelFolder,
+}
+
+/// Reads or makes tokenizer and shards, and settles the model's sizes. `progress` gets bytes done and bytes in all; an
+/// error from it ends the work.
+///
+/// # Errors
+/// As [`Source::open`]; settings that contradict each other; too little text for a batch.
+pub fn assemble(
+    run: &RunConfig,
+    progress: &mut dyn FnMut(u64, u64) -> Result<()>,
+) -> Result<Assembled> {
+    run.validate()?;
+    let source = Source::open(run, progress)?;
+    let config = model_config(run, source.tokenizer.vocab_size())?;
+    let data = source.batches(run, &config)?;
+    let store = ModelFolder::new(&config, &source.tokenizer);
+    Ok(Assembled { config, source, data, store })
+}
+
+impl Assembled {
+    /// The graph of a micro-batch for a pool of `threads`.
+    ///
+    /// # Errors
+    /// As [`TrainGraph::new`]; memory that cannot suffice.
+    pub fn graph(&self, run: &RunConfig, threads: usize) -> Result<TrainGraph> {
+        refuse_the_impossible(run, &self.config)?;
+        TrainGraph::new(&self.config, options(run, &self.config), threads)
+    }
+}
+
+/// Trains the model that `run` describes, from text to checkpoints, and continues where it was stopped.
+///
+/// # Errors
+/// Settings, files, memory, numbers: as [`pretrain`] and [`assemble`] say.
+pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
+    let assembled =
+        assemble(run, &mut |done, total| match observer.on(&Event::Preparing { done, total }) {
+            Control::Continue => Ok(()),
+            Control::Stop => {
+                Err(Error::new(Kind::Interrupted, "train", "stopped while preparing data"))
+            }
+        })?;
+    let source = &assembled.source;
+    observer.on(&Event::Data {
+        train: source.train.len(),
+        validation: source.validation.as_ref().map_or(0, |s| s.len()),
+        vocab: source.tokenizer.vocab_size(),
+        bytes_per_token: source.bytes_per_token,
+    });
+    let pool = Pool::new(run.train.threads);
+    let mut graph = assembled.graph(run, pool.threads())?;
+    let mut weights = Weights::init(&assembled.config, run.train.seed);
+    let job = Job {
+        run,
+        config: &assembled.config,
+        weights: &mut weights,
+        graph: &mut graph,
+        data: &assembled.data,
+        store: &assembled.store,
+        pool: &pool,
+    };
+    pretrain(job, observer)
+}
+
+/// The model's sizes, once the tokenizer is known.
+pub fn model_config(run: &RunConfig, vocab: usize) -> Result<Config> {
+    let config = run.model_config(vocab)?;
+    config.validate()?;
+    if config.vocab < vocab {
+        let message = format!("model.vocab = {}, but the tokenizer has {vocab} ids", config.vocab);
+        return Err(Error::new(Kind::Config, "train", message).hint("leave model.vocab out"));
+    }
+    Ok(config)
+}
+
+/// Shape and precision of micro-batches.
+#[must_use]
+pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
+    TrainOptions {
+        batch: run.batch(config),
+        time: run.time(config),
+        recompute: match run.train.recompute {
+            RecomputeKind::Nothing => Recompute::Nothing,
+            RecomputeKind::Cheap => Recompute::Cheap,
+            RecomputeKind::Blocks => Recompute::Blocks,
+        },
+        precision: match run.train.precision {
+            PrecisionKind::F32 => Precision::F32,
+            PrecisionKind::Bf16 => Precision::Bf16,
+        },
+    }
+}
+
+/// What no plan can avoid: weights, gradients and moments, and the input of each block. The exact budget follows from
+/// the plan, but making a plan that is far too large would already exhaust the machine.
+fn refuse_the_impossible(run: &RunConfig, config: &Config) -> Result<()> {
+    let parameters: u64 = parameters(config).iter().map(|s: &ParamSpec| s.len() as u64).sum();
+    let positions = (run.batch(config) * run.time(config)) as u64;
+    let least = 16 * parameters + 4 * positions * config.width as u64 * config.layers as u64;
+    match available_memory() {
+        Some(available) if least > available => {
+            let message = format!(
+                "the run needs more than {}, but the machine has {} left",
+                bytes(least),
+                bytes(available)
+            );
+            Err(Error::new(Kind::Resource, "budget", message)
+                .fact(format!("{parameters} parameters: {}", bytes(16 * parameters)))
+                .hint("choose a smaller model.depth, model.width or train.batch"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A checkpoint folder in Hugging Face's layout.
+#[derive(Debug)]
+pub struct ModelFolder {
+    config: Config,
+    tokenizer: Tokenizer,
+    generation: GenerationConfig,
+}
+
+impl ModelFolder {
+    /// Of a model with these sizes and this tokenizer.
+    #[must_use]
+    pub fn new(config: &Config, tokenizer: &Tokenizer) -> Self {
+        let special = tokenizer.special_ids();
+        let generation = GenerationConfig {
+            bos: special.bos,
+            eos: special.eos.into_iter().collect(),
+            pad: special.pad,
+            ..GenerationConfig::default()
+        };
+        Self { config: config.clone(), tokenizer: tokenizer.clone(), generation }
+    }
+}
+
+impl Store for ModelFolder {
+    fn save(&self, folder: &Path, weights: &Weights) -> Result<()> {
+        let json = Some(self.tokenizer.to_json());
+        let (config, generation) = (&self.config, &self.generation);
+        checkpoint::save(folder, config, weights, json, generation, StoredType::F32)?;
+        self.tokenizer.save_folder(folder)
+    }
+
+    fn load(&self, folder: &Path, weights: &mut Weights) -> Result<()> {
+        let loaded = checkpoint::load(folder)?;
+        if loaded.config != self.config {
+            let message = format!("{}: config.json is of another model", folder.display());
+            return Err(Error::new(Kind::Config, "train", message)
+                .hint("the folder was changed by hand; continue from another step folder"));
+        }
+        *weights = loaded.weights;
+        Ok(())
+    }
+}

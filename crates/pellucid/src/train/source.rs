@@ -1,0 +1,211 @@
+//! From settings to tokens: tokenizer, shards, batches.
+
+use super::evaluate::Batches;
+use super::resume;
+use super::run::{RunConfig, SamplingKind};
+use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::model::config::Config;
+use crate::text::{Specials, Tokenizer};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Validation tokens whose bytes are counted, at most.
+const COUNTED: u64 = 1 << 20;
+
+/// Tokens on disk and the tokenizer that made them.
+#[derive(Debug)]
+pub struct Source {
+    /// Makes ids.
+    pub tokenizer: Tokenizer,
+    /// For training.
+    pub train: Arc<Shard>,
+    /// For validation, if any.
+    pub validation: Option<Arc<Shard>>,
+    /// Bytes of text that a validation token stands for on average.
+    pub bytes_per_token: Option<f64>,
+}
+
+impl Source {
+    /// Reads the corpus that `run` names, makes or loads the tokenizer, and encodes what is not encoded yet.
+    /// `progress` gets bytes done and bytes in all; an error from it ends the work.
+    ///
+    /// # Errors
+    /// Files that are absent or unreadable, text that the tokenizer lacks characters for, a full disk.
+    pub fn open(run: &RunConfig, progress: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<Self> {
+        let keys = &run.data;
+        let separator = (!keys.separator.is_empty()).then(|| keys.separator.clone());
+        let options =
+            CorpusOptions { field: keys.field.clone(), separator, ..CorpusOptions::default() };
+        let corpus = Corpus::open(&keys.train, options.clone())?;
+        let apart = match keys.validation.is_empty() {
+            true => None,
+            false => Some(Corpus::open(&keys.validation, options)?),
+        };
+        let tokenizer = match saved_tokenizer(run) {
+            Some(tokenizer) => tokenizer?,
+            None => make_tokenizer(run, &corpus, apart.as_ref())?,
+        };
+        let plan = Plan {
+            corpus: &corpus,
+            validation: apart.as_ref(),
+            tokenizer: &tokenizer,
+            split: Split::Auto(keys.validation_fraction),
+        };
+        let Shards { train, validation, .. } = data::prepare(&run.data_folder(), &plan, progress)?;
+        let bytes_per_token = match &validation {
+            Some(shard) => bytes_per_token(shard, &tokenizer)?,
+            None => None,
+        };
+        let validation = validation.map(Arc::new);
+        Ok(Self { tokenizer, train: Arc::new(train), validation, bytes_per_token })
+    }
+
+    /// Batches of B rows of T tokens as `run` says for a model of these sizes. Too few validation tokens count as none.
+    pub fn batches(&self, run: &RunConfig, config: &Config) -> Result<TokenBatches> {
+        let (rows, time) = (run.batch(config), run.time(config));
+        let sampling = match run.data.sampling {
+            SamplingKind::Random => Sampling::Random,
+            SamplingKind::Epochs => Sampling::Epochs,
+        };
+        let seed = run.train.seed;
+        let train = data::Batches::new(self.train.clone(), rows, time, sampling, seed)?;
+        let windows = (run.evaluate.batches * rows) as u64;
+        let validation = match self.validation.clone().filter(|s| s.len() >= 2) {
+            None => None,
+            Some(shard) if windows == 0 => Some(data::Evaluation::all(shard, rows, time)?),
+            Some(shard) => Some(data::Evaluation::some(shard, rows, time, windows)?),
+        };
+        let fingerprint = self.fingerprint()?;
+        Ok(TokenBatches { train, validation, bytes_per_token: self.bytes_per_token, fingerprint })
+    }
+
+    /// Of tokenizer and ids, wherever the files lie: both ends and evenly spread pieces of each shard are read.
+    fn fingerprint(&self) -> Result<String> {
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        hash.add(&self.tokenizer.fingerprint().to_le_bytes());
+        for shard in [Some(&self.train), self.validation.as_ref()].into_iter().flatten() {
+            hash.add(&shard.len().to_le_bytes());
+            let piece = shard.len().min(1 << 12);
+            let mut ids = vec![0i32; piece as usize];
+            for part in 0..=64 {
+                let start = u128::from(shard.len() - piece) * part / 64;
+                shard.read(start as u64, &mut ids)?;
+                ids.iter().for_each(|id| hash.add(&id.to_le_bytes()));
+            }
+        }
+        Ok(format!("{:016x}", hash.0))
+    }
+}
+
+/// The tokenizer of the run's last checkpoint, if the settings still name the same one: learning it again would cost
+/// time, and a changed file would change ids.
+fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
+    let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
+    let saved = RunConfig::load(&last.join("run.toml")).ok()?;
+    let same = saved.data.tokenizer == run.data.tokenizer && saved.data.vocab == run.data.vocab;
+    (same && last.join("tokenizer.json").is_file()).then(|| Tokenizer::from_folder(&last))
+}
+
+fn make_tokenizer(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> Result<Tokenizer> {
+    // One text needs no token that ends it; nanoGPT's recipe has none.
+    let single = corpus.is_single_text() && apart.is_none();
+    let specials = if single { Specials::default() } else { Specials::end_of_text() };
+    match run.data.tokenizer.as_str() {
+        "characters" => learned(run, corpus, apart, || {
+            // A character that only validation holds must have an id too.
+            let all = corpus.texts().chain(apart.into_iter().flat_map(Corpus::texts));
+            Tokenizer::characters_from(all, &specials)
+        }),
+        "bpe" => learned(run, corpus, None, || {
+            Tokenizer::train_bpe(corpus.texts(), run.data.vocab, &Specials::end_of_text())
+        }),
+        "bytes" => Tokenizer::bytes_with(&specials),
+        path if Path::new(path).is_dir() => Tokenizer::from_folder(Path::new(path)),
+        path => Tokenizer::from_file(Path::new(path)).map_err(|e| match e.kind() {
+            Kind::Io => {
+                e.hint("data.tokenizer is characters, bytes, bpe, or the path of a tokenizer")
+            }
+            _ => e,
+        }),
+    }
+}
+
+/// A learned tokenizer is kept beside the shards, with what it was learned from.
+fn learned(
+    run: &RunConfig,
+    corpus: &Corpus,
+    apart: Option<&Corpus>,
+    learn: impl FnOnce() -> Result<Tokenizer>,
+) -> Result<Tokenizer> {
+    let (folder, keys) = (run.data_folder(), &run.data);
+    let from = [corpus.fingerprint(), apart.map_or(0, Corpus::fingerprint)];
+    let key = format!("{} {} {:x} {:x}\n", keys.tokenizer, keys.vocab, from[0], from[1]);
+    let path = folder.join("tokenizer.key");
+    if path.is_file() && files::read("train", &path)? == key.as_bytes() {
+        return Tokenizer::from_folder(&folder);
+    }
+    let tokenizer = learn()?;
+    if path.is_file() {
+        // The old key must not vouch for the new files.
+        std::fs::remove_file(&path).map_err(|e| Error::io("train", &path, e))?;
+    }
+    tokenizer.save_folder(&folder)?;
+    files::replace("train", &path, |w| w.write_all(key.as_bytes()))?;
+    Ok(tokenizer)
+}
+
+fn bytes_per_token(shard: &Shard, tokenizer: &Tokenizer) -> Result<Option<f64>> {
+    let (mut bytes, mut at) = (0u64, 0u64);
+    let end = shard.len().min(COUNTED);
+    while at < end {
+        let mut ids = vec![0i32; (end - at).min(1 << 16) as usize];
+        shard.read(at, &mut ids)?;
+        let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
+        bytes += tokenizer.decode_plain(&ids)?.len() as u64;
+        at += ids.len() as u64;
+    }
+    Ok((bytes > 0 && end > 0).then(|| bytes as f64 / end as f64))
+}
+
+/// FNV-1a.
+struct Fnv(u64);
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Batches of token shards.
+#[derive(Debug)]
+pub struct TokenBatches {
+    train: data::Batches,
+    validation: Option<data::Evaluation>,
+    bytes_per_token: Option<f64>,
+    fingerprint: String,
+}
+
+impl Batches for TokenBatches {
+    fn train(&self, number: u64, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
+        self.train.fill(number, ids, targets)
+    }
+    fn validation_batches(&self) -> usize {
+        self.validation.as_ref().map_or(0, |v| v.batches() as usize)
+    }
+    fn validation(&self, number: usize, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
+        let Some(validation) = &self.validation else {
+            return Err(Error::new(Kind::Input, "evaluate", "nothing is held out"));
+        };
+        validation.fill(number as u64, ids, targets).map(|_| ())
+    }
+    fn bytes_per_token(&self) -> Option<f64> {
+        self.bytes_per_token
+    }
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+}

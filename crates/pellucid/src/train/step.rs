@@ -1,0 +1,218 @@
+//! One update: forward and backward over the micro-batches, clip, learning rate, AdamW.
+
+use super::clip;
+use super::evaluate::Batches;
+use super::optimizer::AdamW;
+use super::schedule::Schedule;
+use crate::autograd::RunInfo;
+use crate::backend::buffer::Buffer;
+use crate::backend::cpu::pool::Pool;
+use crate::error::{Error, Kind, Result};
+pub use crate::model::train_graph::IGNORE;
+use crate::model::train_graph::TrainGraph;
+use crate::model::weights::{ParamSpec, Weights};
+use std::time::Instant;
+
+/// A loss with gradients; what the loop needs of a model.
+pub trait Graph {
+    /// Loss of one micro-batch. Gradients go to `grads`, flat like the weights: overwritten when `first`, else added.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call a micro-batch; the names are the contract"
+    )]
+    fn step(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        grads: &mut [f32],
+        first: bool,
+        ids: &[i32],
+        targets: &[i32],
+        run: RunInfo,
+    ) -> Result<f32>;
+    /// Mean loss, and the loss at each position `(B, T)`, 0 where ignored.
+    fn evaluate(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        ids: &[i32],
+        targets: &[i32],
+    ) -> Result<(f32, Vec<f32>)>;
+    /// Bytes of activations that were planned.
+    fn activation_bytes(&self) -> usize;
+}
+
+impl Graph for TrainGraph {
+    fn step(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        grads: &mut [f32],
+        first: bool,
+        ids: &[i32],
+        targets: &[i32],
+        run: RunInfo,
+    ) -> Result<f32> {
+        Self::step(self, pool, weights, grads, first, ids, targets, run)
+    }
+    fn evaluate(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        ids: &[i32],
+        targets: &[i32],
+    ) -> Result<(f32, Vec<f32>)> {
+        Self::evaluate(self, pool, weights, ids, targets)
+    }
+    fn activation_bytes(&self) -> usize {
+        Self::activation_bytes(self)
+    }
+}
+
+/// What happened in one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Updates done, this one included.
+    pub step: u64,
+    /// Mean training loss over the micro-batches, before the update.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Tokens of this update.
+    pub tokens: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Buffers that live as long as the run.
+#[derive(Debug)]
+pub struct Stepper {
+    /// Gradients, flat like the weights.
+    pub grads: Buffer,
+    /// Token ids `(B, T)`.
+    pub ids: Vec<i32>,
+    /// Targets `(B, T)`.
+    pub targets: Vec<i32>,
+    accumulation: usize,
+    seed: u64,
+    clip: f64,
+    checked: bool,
+    /// What the check after the first update found: parameters whose gradient is all zero.
+    pub zero_gradients: Vec<String>,
+}
+
+impl Stepper {
+    /// Buffers for `parameters` elements and micro-batches of `positions` = B T.
+    #[must_use]
+    pub fn new(
+        parameters: usize,
+        positions: usize,
+        accumulation: usize,
+        seed: u64,
+        clip: f64,
+    ) -> Self {
+        Self {
+            grads: Buffer::zeros(parameters),
+            ids: vec![0; positions],
+            targets: vec![0; positions],
+            accumulation,
+            seed,
+            clip,
+            checked: false,
+            zero_gradients: vec![],
+        }
+    }
+
+    /// Update number `step`, counted from 0. On an error the weights and moments are untouched.
+    pub fn step(
+        &mut self,
+        pool: &Pool,
+        graph: &mut dyn Graph,
+        data: &dyn Batches,
+        weights: &mut Weights,
+        (optimizer, schedule): (&mut AdamW, &Schedule),
+        step: u64,
+    ) -> Result<StepReport> {
+        let start = Instant::now();
+        let mut loss = 0.0f64;
+        if !self.checked {
+            self.grads.fill(f32::from_bits(UNWRITTEN));
+        }
+        for micro in 0..self.accumulation {
+            let number = step * self.accumulation as u64 + micro as u64;
+            data.train(number, &mut self.ids, &mut self.targets)?;
+            let run = RunInfo {
+                training: true,
+                seed: self.seed,
+                step: number,
+                grad_scale: 1.0 / self.accumulation as f32,
+            };
+            let (ids, targets) = (&self.ids, &self.targets);
+            let part = graph.step(pool, weights, &mut self.grads, micro == 0, ids, targets, run)?;
+            loss += f64::from(part) / self.accumulation as f64;
+        }
+        if !self.checked {
+            self.check_first_gradients(weights.specs(), &optimizer.trainable())?;
+        }
+        if !loss.is_finite() {
+            return Err(not_a_number(step, &self.grads, weights.specs(), loss));
+        }
+        let grad_norm = clip::norm(pool, &self.grads, &optimizer.ranges(weights.specs()));
+        if !grad_norm.is_finite() {
+            return Err(not_a_number(step, &self.grads, weights.specs(), loss));
+        }
+        let lr = schedule.lr(step);
+        let scale = clip::scale(grad_norm, self.clip);
+        optimizer.update(pool, weights, &self.grads, step, (lr, scale))?;
+        let tokens = (self.ids.len() * self.accumulation) as u64;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(StepReport { step: step + 1, loss, grad_norm, lr, tokens, seconds })
+    }
+
+    /// A gradient may be missing only loudly.
+    fn check_first_gradients(&mut self, specs: &[ParamSpec], trainable: &[usize]) -> Result<()> {
+        self.checked = true;
+        let mut missing = Vec::new();
+        for (index, spec) in specs.iter().enumerate() {
+            let piece = &mut self.grads[spec.range()];
+            let unwritten = piece.iter().filter(|x| x.to_bits() == UNWRITTEN).count();
+            if unwritten > 0 && trainable.contains(&index) {
+                missing.push(format!("{}: {unwritten} of {} elements", spec.name, spec.len()));
+            } else if unwritten > 0 {
+                piece.fill(0.0);
+            } else if trainable.contains(&index) && piece.iter().all(|x| *x == 0.0) {
+                self.zero_gradients.push(spec.name.clone());
+            }
+        }
+        // Gaps between parameters belong to nobody.
+        self.grads.iter_mut().filter(|x| x.to_bits() == UNWRITTEN).for_each(|x| *x = 0.0);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = "no gradient was computed for trainable parameters";
+        let error = Error::new(Kind::Gradient, "train", message)
+            .hint("freeze them with optimizer.frozen, or connect them to the loss");
+        Err(missing.into_iter().fold(error, Error::fact))
+    }
+}
+
+/// A NaN that no arithmetic makes: marks gradients that nobody wrote.
+const UNWRITTEN: u32 = 0x7fc5_eed5;
+
+fn not_a_number(step: u64, grads: &[f32], specs: &[ParamSpec], loss: f64) -> Error {
+    let message = if loss.is_finite() {
+        format!("a gradient is not a finite number at step {}", step + 1)
+    } else {
+        format!("the loss is {loss} at step {}", step + 1)
+    };
+    let error = Error::new(Kind::Numeric, "train", message)
+        .hint("lower optimizer.lr, lengthen schedule.warmup, set optimizer.clip, or train in f32");
+    match clip::first_not_finite(grads, specs) {
+        Some((name, at, value)) => {
+            error.fact(format!("first bad gradient: {name}, element {at} is {value}"))
+        }
+        None => error.fact("every gradient is finite"),
+    }
+}
