@@ -6,7 +6,8 @@ use crate::model::config::Config;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Writes a weights file for `config` after `change` was applied to its tensors `(name, shape, values)`.
 fn with_tensors(
@@ -125,6 +126,20 @@ fn damaged(
     (Just(name), flips, proptest::option::weighted(0.2, 0.0..1.0f64))
 }
 
+/// Sound folders, written once: flushing to disk takes longer than all else here.
+fn sound(which: usize) -> PathBuf {
+    static FOLDERS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folders = FOLDERS.get_or_init(|| {
+        let folders = tempfile::tempdir().unwrap();
+        for (i, (_, config)) in configs().into_iter().enumerate() {
+            let tokenizer = r#"{"model":{"vocab":{"a":1}},"added_tokens":[]}"#;
+            write(&folders.path().join(i.to_string()), &config, 1, Some(tokenizer)).unwrap();
+        }
+        folders
+    });
+    folders.path().join(which.to_string())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
@@ -138,8 +153,10 @@ proptest! {
         which in 0..12usize,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let config = configs().swap_remove(which).1;
-        write(folder.path(), &config, 1, Some(r#"{"model":{"vocab":{"a":1}},"added_tokens":[]}"#)).unwrap();
+        for file in fs::read_dir(sound(which)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
         let path = folder.path().join(if name == "header" { "model.safetensors" } else { name });
         let mut bytes = if name == ".bin" { import_llama2c::tests::file(&llama()) } else { fs::read(&path).unwrap() };
         // Half of the damage goes where it hurts.
