@@ -1,88 +1,6 @@
-// Tests may print: a skipped one says so, and speeds are worth seeing.
-#![allow(clippy::print_stderr)]
-
-use super::characters::EACH;
+use super::super::characters::EACH;
 use super::*;
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
-
-/// A file of the shared folder, which some checkouts have beside or above them.
-fn shared(name: &str) -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here.ancestors().map(|a| a.join("shared/data").join(name)).find(|p| p.exists());
-    if found.is_none() {
-        eprintln!("SKIPPED: shared/data/{name} is not here");
-    }
-    found
-}
-
-fn gpt2() -> Option<Tokenizer> {
-    let folder = shared("gpt2-bpe")?;
-    Some(Tokenizer::from_gpt2(&folder.join("encoder.json"), &folder.join("vocab.bpe")).unwrap())
-}
-
-fn small_bpe() -> Tokenizer {
-    let text =
-        "the cat sat on the mat; the dog sat on the log.\nA cat and a dog, a mat and a log! ";
-    let texts = (0..20).map(|_| Ok(text));
-    Tokenizer::train_bpe(texts, 300, &Specials::end_of_text()).unwrap()
-}
-
-/// What the `tokenizers` crate itself gives, past every direct path.
-fn slow(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
-    let hub: tokenizers::Tokenizer = tokenizer.to_json().parse().unwrap();
-    hub.encode_fast(text, false).map(|e| e.get_ids().to_vec()).map_err(|e| e.to_string())
-}
-
-/// A tokenizer that cuts up text as Llama 2's SentencePiece does, with two whole words.
-fn llama_like() -> Tokenizer {
-    let mut vocab = serde_json::Map::new();
-    for (id, token) in ["<unk>", "<s>", "</s>"].iter().enumerate() {
-        vocab.insert((*token).into(), id.into());
-    }
-    for byte in 0..256usize {
-        vocab.insert(format!("<0x{byte:02X}>"), (3 + byte).into());
-    }
-    for (id, token) in ["▁", "h", "i", "▁h", "▁hi"].iter().enumerate() {
-        vocab.insert((*token).into(), (259 + id).into());
-    }
-    let file = serde_json::json!({
-        "version": "1.0", "truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0,
-        "direction": "Right"}, "padding": null,
-        "added_tokens": [super::characters::special_token(1, "<s>"), super::characters::special_token(2, "</s>")],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"},
-            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
-        "pre_tokenizer": null, "post_processor": null,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        "model": {"type": "BPE", "dropout": 0.5, "unk_token": "<unk>", "fuse_unk": true,
-            "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "byte_fallback": true, "vocab": vocab, "merges": ["▁ h", "▁h i"]},
-    });
-    Tokenizer::from_json(file.to_string()).unwrap()
-}
-
-fn word_piece() -> Tokenizer {
-    let words = ["[UNK]", "[CLS]", "[SEP]", "play", "##ing", "##ed", "the", "game", "é"];
-    let vocab: serde_json::Map<_, _> =
-        words.iter().enumerate().map(|(i, w)| ((*w).to_owned(), i.into())).collect();
-    let special = |id: usize| super::characters::special_token(id, words[id]);
-    let file = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(0), special(1), special(2)],
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-            "strip_accents": false, "lowercase": true},
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100, "vocab": vocab},
-    });
-    Tokenizer::from_json(file.to_string()).unwrap()
-}
 
 #[test]
 fn gpt2_ids_are_those_of_the_ggml_conformance_strings() {
@@ -275,97 +193,11 @@ fn folders_without_a_tokenizer_say_what_was_expected() {
     }
 }
 
-/// All pieces of a stream, and the rest.
-fn run(mut stream: StreamDecoder, ids: &[u32]) -> (Vec<String>, Option<String>) {
-    let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
-    pieces.push(stream.finish());
-    let stopped = stream.stopped().map(str::to_owned);
-    (pieces, stopped)
-}
-
-/// Whether pieces show a text as a stream must: all of it, whole characters only, and nothing of
-/// what comes after the first stop string or begins it.
-fn shows(pieces: &[String], text: &str, stops: &[&str]) -> bool {
-    let end = stops.iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
-    let mut so_far = String::new();
-    pieces.iter().all(|piece| {
-        so_far.push_str(piece);
-        text[..end].starts_with(so_far.as_str())
-    }) && so_far == text[..end]
-}
-
 #[test]
-fn wrong_streams_are_caught() {
-    let tokenizer = Tokenizer::bytes();
-    let text = "a😀b\n\nUser: c";
-    let ids = tokenizer.encode(text).unwrap();
-    let right = run(StreamDecoder::new(&tokenizer).with_stops(["User:"]), &ids).0;
-    assert!(shows(&right, text, &["User:"]));
-    let each: Vec<String> = ids.iter().map(|&id| tokenizer.decode(&[id]).unwrap()).collect();
-    let dropped: Vec<String> = each.iter().filter(|p| *p != "\u{FFFD}").cloned().collect();
-    let late = run(StreamDecoder::new(&tokenizer), &ids).0;
-    let mut with_stop = right.clone();
-    with_stop.push("User:".into());
-    for (name, wrong) in [
-        ("every token by itself", &each),
-        ("half characters dropped", &dropped),
-        ("stop strings ignored", &late),
-        ("the stop string shown", &with_stop),
-        ("the rest forgotten", &right[..right.len() / 4].to_vec()),
-    ] {
-        assert!(!shows(wrong, text, &["User:"]), "{name}");
-    }
-}
-
-#[test]
-fn a_stream_never_shows_half_a_character() {
-    let text = "a😶‍🌫️é🦙 z";
-    let mut tokenizers = vec![Tokenizer::bytes(), small_bpe(), llama_like()];
-    tokenizers.extend(gpt2());
-    for tokenizer in tokenizers {
-        let ids = tokenizer.encode(text).unwrap();
-        assert!(ids.len() > 8, "the emoji is split");
-        let (pieces, _) = run(StreamDecoder::new(&tokenizer), &ids);
-        assert!(shows(&pieces, text, &[]), "{pieces:?}");
-        assert!(pieces.iter().filter(|piece| piece.is_empty()).count() >= 3, "{pieces:?}");
-        // Cut inside the last emoji: one replacement at the end, not before.
-        let cut = ids.len() - 4;
-        let (pieces, _) = run(StreamDecoder::new(&tokenizer), &ids[..cut]);
-        assert_eq!(pieces.concat(), tokenizer.decode(&ids[..cut]).unwrap());
-    }
-}
-
-#[test]
-fn a_stream_of_word_pieces_and_of_sentence_pieces_keeps_its_spaces() {
-    let tokenizer = word_piece();
-    let (pieces, _) = run(StreamDecoder::new(&tokenizer), &[1, 3, 4, 6, 7, 2]);
-    assert_eq!(pieces.concat(), "playing the game");
-    let (pieces, _) = run(StreamDecoder::new(&tokenizer).after(&[6, 3]), &[4, 7]);
-    assert_eq!(pieces.concat(), "ing game");
-    let (pieces, _) = run(StreamDecoder::new(&tokenizer).with_special(), &[1, 3]);
-    assert_eq!(pieces.concat(), "[CLS] play");
-    let tokenizer = llama_like();
-    let (pieces, _) = run(StreamDecoder::new(&tokenizer), &[1, 263, 263, 2]);
-    assert_eq!(pieces.concat(), "hi hi");
-    let (pieces, _) = run(StreamDecoder::new(&tokenizer).after(&[263]), &[263, 2]);
-    assert_eq!(pieces.concat(), " hi");
-    assert!(StreamDecoder::new(&tokenizer).push(9999).is_err());
-}
-
-#[test]
-fn stop_strings_are_never_shown_not_even_in_part() {
-    let tokenizer = Tokenizer::bytes();
-    let stream = || StreamDecoder::new(&tokenizer).with_stops(["\n\nUser:", "END", ""]);
-    let ids = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
-    let text = "hi\n\nUsed ENglish\n\nUser: more END";
-    let (pieces, stopped) = run(stream(), &ids(text));
-    assert!(shows(&pieces, text, &["\n\nUser:", "END"]), "{pieces:?}");
-    assert_eq!(stopped.as_deref(), Some("\n\nUser:"));
-    let (pieces, stopped) = run(stream(), &ids("so EN"));
-    assert_eq!((pieces.concat().as_str(), stopped), ("so EN", None));
-    assert_eq!(pieces.last().unwrap(), "EN", "held back until it is over");
-    let (pieces, stopped) = run(StreamDecoder::new(&tokenizer).with_stops(["é😀"]), &ids("aéé😀b"));
-    assert_eq!((pieces.concat().as_str(), stopped.as_deref()), ("aé", Some("é😀")));
+fn the_pattern_of_single_characters_is_what_is_recognised() {
+    let tokenizer = Tokenizer::characters(["a"], &Specials::default()).unwrap();
+    assert!(tokenizer.to_json().contains(&serde_json::to_string(EACH).unwrap()));
+    assert_eq!(tokenizer.flavor(), Flavor::Characters);
 }
 
 proptest! {
@@ -416,42 +248,4 @@ proptest! {
         let end = piece_end(&text, limit);
         prop_assert!(end > 0 && end <= limit.max(1) && text.is_char_boundary(end));
     }
-
-    #[test]
-    fn a_stream_gives_the_text_of_all_tokens(ids in prop::collection::vec(0u32..256, 0..40)) {
-        let tokenizer = Tokenizer::bytes();
-        let (pieces, _) = run(StreamDecoder::new(&tokenizer), &ids);
-        let bytes: Vec<u8> = ids.iter().map(|&id| id as u8).collect();
-        prop_assert_eq!(pieces.concat(), String::from_utf8_lossy(&bytes));
-    }
-
-    #[test]
-    fn strange_files_give_errors_not_panics(
-        start in 0usize..2000, length in 0usize..60, junk in "[\\[\\]{}\",:0-9a-z\\\\]{0,12}"
-    ) {
-        for tokenizer in [llama_like(), word_piece()] {
-            let mut text = tokenizer.to_json().to_owned();
-            let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap();
-            let range = floor(start)..floor(start + length);
-            text.replace_range(range, &junk);
-            if let Ok(tokenizer) = Tokenizer::from_json(text) {
-                let _ = tokenizer.encode("hi <s> é");
-                let _ = tokenizer.encode_with_template("hi <s> é");
-                let all: Vec<u32> = (0..tokenizer.vocab_size().min(300) as u32).collect();
-                let _ = tokenizer.decode(&all);
-                let mut stream = StreamDecoder::new(&tokenizer);
-                for id in all {
-                    let _ = stream.push(id);
-                }
-                stream.finish();
-            }
-        }
-    }
-}
-
-#[test]
-fn the_pattern_of_single_characters_is_what_is_recognised() {
-    let tokenizer = Tokenizer::characters(["a"], &Specials::default()).unwrap();
-    assert!(tokenizer.to_json().contains(&serde_json::to_string(EACH).unwrap()));
-    assert_eq!(tokenizer.flavor(), Flavor::Characters);
 }
