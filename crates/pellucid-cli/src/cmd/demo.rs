@@ -133,7 +133,7 @@ impl Demo {
             "Everything is in {folder}: the world, its tokens, metrics.jsonl, curve.svg, attention.svg,\n\
              and the model in {}, which `transformers` reads too.\n\nNext:\n  \
              pellucid generate {folder} \"This is\" --samples 3\n  \
-             pellucid generate {folder} \"Sum: 2 3 plus 1 4 is\" -t 0 -n 4\n  \
+             pellucid generate {folder} \"Sum: 2 3 plus 4 is\" -t 0 -n 4\n  \
              pellucid inspect {folder} --list\n  \
              pellucid train --data YOUR.txt --out runs/mine",
             model.folder.display()
