@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::out;
 use crate::plan;
 use clap::Args;
-use pellucid::autograd::Recompute;
+use pellucid::autograd::Training;
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
 use pellucid::error::Result;
@@ -78,7 +78,7 @@ impl Eval {
         let options = TrainOptions {
             batch: self.batch,
             time,
-            recompute: Recompute::Cheap,
+            training: Training::default(),
             precision: Precision::F32,
         };
         let mut graph = TrainGraph::new(&model.config, options, pool.threads())?;

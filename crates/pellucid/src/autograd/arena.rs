@@ -8,19 +8,33 @@ pub(super) struct Storage {
     pub(super) len: usize,
     pub(super) first: usize,
     pub(super) last: usize,
+    pub(super) place: Place,
+}
+
+/// Where a piece may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Anywhere.
+    Free,
+    /// Behind the gradients: read after the run.
+    Behind,
+    /// At this offset: a parameter's gradient.
+    At(usize),
 }
 
 /// Elements per cache line: every piece starts on one.
 const GRAIN: usize = 16;
 
-/// A place for each storage, and the length of the whole arena. The largest are placed first, each at the
-/// lowest gap among those alive at the same time.
-pub(super) fn place(storages: &[Storage]) -> (Vec<Range<usize>>, usize) {
+/// A place for each storage, and the length of the whole memory, of which the first `edge` elements are the
+/// parameters' gradients: activations lie there too until the gradient is written. No piece crosses the edge.
+/// The largest are placed first, each at the lowest gap among those alive at the same time.
+pub(super) fn place(storages: &[Storage], edge: usize) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..storages.len()).filter(|&i| storages[i].len > 0).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(storages[i].len), storages[i].first, i));
+    let fixed = |i: &usize| matches!(storages[*i].place, Place::At(_));
+    order.sort_by_key(|i| (!fixed(i), std::cmp::Reverse(storages[*i].len), storages[*i].first, *i));
     let mut places: Vec<Range<usize>> = vec![0..0; storages.len()];
     let mut placed: Vec<usize> = Vec::new();
-    let mut total = 0;
+    let mut total = edge;
     for i in order {
         let s = &storages[i];
         let size = s.len.next_multiple_of(GRAIN);
@@ -30,12 +44,17 @@ pub(super) fn place(storages: &[Storage]) -> (Vec<Range<usize>>, usize) {
             .map(|&j| places[j].start..places[j].end.next_multiple_of(GRAIN))
             .collect();
         busy.sort_by_key(|r| r.start);
-        let mut at = 0;
-        for r in busy {
+        let inside = |at: usize| if at < edge && at + size > edge { edge } else { at };
+        let mut at = match s.place {
+            Place::Free => inside(0),
+            Place::Behind => edge,
+            Place::At(at) => at,
+        };
+        for r in busy.into_iter().filter(|_| !fixed(&i)) {
             if r.start >= at + size {
                 break;
             }
-            at = at.max(r.end);
+            at = inside(at.max(r.end));
         }
         places[i] = at..at + s.len;
         placed.push(i);
@@ -54,10 +73,29 @@ mod tests {
         let storages: Vec<Storage> = (0..200)
             .map(|_| {
                 let first = random.below(50);
-                Storage { len: 1 + random.below(99), first, last: first + random.below(9) }
+                let place = if random.below(4) == 0 { Place::Behind } else { Place::Free };
+                Storage { len: 1 + random.below(99), first, last: first + random.below(9), place }
             })
             .collect();
-        let (places, total) = place(&storages);
+        let edge = 320;
+        let gradients = (0..4).map(|i| Storage {
+            len: 75,
+            first: 20 + 7 * i,
+            last: 60,
+            place: Place::At(80 * i),
+        });
+        let storages: Vec<Storage> = storages.into_iter().chain(gradients).collect();
+        let (places, total) = place(&storages, edge);
+        let shared = |r: &&Range<usize>| r.end <= edge;
+        assert!(places[..200].iter().filter(shared).count() > 20, "memory of gradients is used");
+        for (s, r) in storages.iter().zip(&places) {
+            assert!(r.end <= edge || r.start >= edge, "{r:?} crosses the edge");
+            match s.place {
+                Place::At(at) => assert_eq!(r.start, at),
+                Place::Behind => assert!(r.start >= edge),
+                Place::Free => {}
+            }
+        }
         for (i, a) in storages.iter().enumerate() {
             for (j, b) in storages.iter().enumerate().take(i) {
                 if a.first <= b.last && b.first <= a.last {

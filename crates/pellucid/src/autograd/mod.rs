@@ -18,6 +18,6 @@ mod tests;
 pub use op::{
     Backward, Forward, Grad, Inference, InferenceOp, MAX_OPERANDS, Needs, Op, Operands, RunInfo,
 };
-pub use plan::{Plan, Recompute};
-pub use session::{ParamGrads, Session, Timing};
+pub use plan::{Plan, Recompute, Training};
+pub use session::{ParamGrads, Session, Timing, UNWRITTEN};
 pub use tape::{Ints, Param, State, Tape, Value};

@@ -17,6 +17,15 @@ pub enum Recompute {
     Blocks,
 }
 
+/// How a tape is to be trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Training {
+    /// What is computed again.
+    pub recompute: Recompute,
+    /// Whether gradients of several runs are added up. If not, activations share the gradients' memory.
+    pub accumulates: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Forward,
@@ -40,8 +49,8 @@ pub(super) struct Step<M> {
     pub(super) saved: Vec<M>,
     pub(super) d_outputs: Vec<M>,
     pub(super) d_inputs: Vec<Option<(M, bool)>>,
-    /// For each parameter: does it need a gradient, and was it touched before in this schedule?
-    pub(super) d_params: Vec<Option<bool>>,
+    /// Where each parameter's gradient goes, and whether it is added to what an earlier step wrote.
+    pub(super) d_params: Vec<Option<(M, bool)>>,
     pub(super) scratch: M,
 }
 
@@ -74,7 +83,7 @@ impl Step<usize> {
             saved: list(self.saved),
             d_outputs: list(self.d_outputs),
             d_inputs: self.d_inputs.into_iter().map(|d| d.map(|(s, a)| (at(s), a))).collect(),
-            d_params: self.d_params,
+            d_params: self.d_params.into_iter().map(|d| d.map(|(s, a)| (at(s), a))).collect(),
             scratch: at(self.scratch),
         }
     }
@@ -86,23 +95,26 @@ pub struct Plan {
     pub(super) tape: Tape,
     pub(super) steps: Vec<Step<Range<usize>>>,
     pub(super) arena: usize,
+    /// Elements of the gradients' memory, which comes before the arena.
+    pub(super) gradients: usize,
+    pub(super) accumulates: bool,
     pub(super) kept: Vec<(Value, Range<usize>)>,
 }
 
 impl Plan {
     /// Plans the forward pass alone. Operations without a backward pass are welcome.
     pub fn infer(tape: Tape, threads: usize) -> Result<Self> {
-        let mut planner = Planner::new(&tape, threads, false, Recompute::Nothing);
+        let mut planner = Planner::new(&tape, threads, None);
         for node in 0..tape.nodes.len() {
             planner.forward(node);
         }
         let (steps, arena, kept) = planner.finish();
-        Ok(Self { tape, steps, arena, kept })
+        Ok(Self { tape, steps, arena, gradients: 0, accumulates: false, kept })
     }
 
     /// Plans forward and backward from `loss`. Refuses operations without a backward pass, and names every
     /// trainable parameter that would get no gradient.
-    pub fn train(tape: Tape, loss: Value, recompute: Recompute, threads: usize) -> Result<Self> {
+    pub fn train(tape: Tape, loss: Value, training: Training, threads: usize) -> Result<Self> {
         for node in &tape.nodes {
             if let Operation::InferenceOnly(op) = &node.operation {
                 return Err(Error::new(
@@ -121,7 +133,7 @@ impl Plan {
                 "is not a loss, but training starts from it",
             ));
         }
-        let mut planner = Planner::new(&tape, threads, true, recompute);
+        let mut planner = Planner::new(&tape, threads, Some(training));
         for node in 0..last {
             planner.forward(node);
         }
@@ -130,8 +142,9 @@ impl Plan {
             planner.backward(node, node == last)?;
         }
         planner.check_gradients()?;
+        let gradients = planner.edge();
         let (steps, arena, kept) = planner.finish();
-        Ok(Self { tape, steps, arena, kept })
+        Ok(Self { tape, steps, arena, gradients, accumulates: training.accumulates, kept })
     }
 
     /// Bytes of working memory.

@@ -1,8 +1,8 @@
 //! Walks a tape forward and back and writes down the schedule.
 
-use super::arena::{Storage, place};
+use super::arena::{Place, Storage, place};
 use super::op::Op;
-use super::plan::{Action, NOTHING, Recompute, Step};
+use super::plan::{Action, NOTHING, Recompute, Step, Training};
 use super::tape::{Node, Operation, Tape, Value};
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
@@ -27,7 +27,10 @@ pub(super) struct Planner<'t> {
     /// Where what each node saved lies now, if it does.
     saved: Vec<Option<Vec<usize>>>,
     grad: Vec<Option<usize>>,
-    touched: Vec<bool>,
+    /// Where each parameter's gradient lies, once a step wrote it.
+    param_grad: Vec<Option<usize>>,
+    /// Whether gradients must survive from one run to the next.
+    accumulates: bool,
     requires_grad: Vec<bool>,
 }
 
@@ -41,12 +44,10 @@ impl Node {
 }
 
 impl<'t> Planner<'t> {
-    pub(super) fn new(
-        tape: &'t Tape,
-        threads: usize,
-        training: bool,
-        recompute: Recompute,
-    ) -> Self {
+    pub(super) fn new(tape: &'t Tape, threads: usize, training: Option<Training>) -> Self {
+        let recompute = training.map_or(Recompute::Nothing, |t| t.recompute);
+        let accumulates = training.is_some_and(|t| t.accumulates);
+        let training = training.is_some();
         let mut consumers = vec![vec![]; tape.values.len()];
         for (i, node) in tape.nodes.iter().enumerate() {
             for v in &node.inputs {
@@ -81,14 +82,15 @@ impl<'t> Planner<'t> {
             value: vec![None; tape.values.len()],
             saved: vec![None; tape.nodes.len()],
             grad: vec![None; tape.values.len()],
-            touched: vec![false; tape.params.len()],
+            param_grad: vec![None; tape.params.len()],
+            accumulates,
             requires_grad,
         }
     }
 
     fn storage(&mut self, len: usize) -> usize {
         let now = self.steps.len();
-        self.storages.push(Storage { len, first: now, last: now });
+        self.storages.push(Storage { len, first: now, last: now, place: Place::Free });
         self.storages.len() - 1
     }
 
@@ -259,8 +261,7 @@ impl<'t> Planner<'t> {
         let after = self.hand_on_gradients(index, is_root, &mut step);
         for p in &node.params {
             let trainable = tape.params[p.0].trainable;
-            step.d_params.push(trainable.then_some(self.touched[p.0]));
-            self.touched[p.0] |= trainable;
+            step.d_params.push(trainable.then(|| self.param_gradient(p.0)));
         }
         step.scratch = self.storage(op.scratch(self.threads));
         self.emit(step);
@@ -329,13 +330,37 @@ impl<'t> Planner<'t> {
         after
     }
 
+    /// Elements of the gradients' memory.
+    pub(super) fn edge(&self) -> usize {
+        if !self.training {
+            return 0;
+        }
+        let ends = self.tape.params.iter().filter(|p| p.trainable).map(|p| p.range.end);
+        ends.max().unwrap_or(0).next_multiple_of(16)
+    }
+
+    /// The place of a parameter's gradient, and whether an earlier step wrote to it.
+    fn param_gradient(&mut self, param: usize) -> (usize, bool) {
+        if let Some(s) = self.param_grad[param] {
+            return (s, true);
+        }
+        let range = self.tape.params[param].range.clone();
+        let s = self.storage(range.len());
+        self.storages[s].place = Place::At(range.start);
+        if self.accumulates {
+            self.storages[s].first = 0;
+        }
+        self.param_grad[param] = Some(s);
+        (s, false)
+    }
+
     pub(super) fn check_gradients(&self) -> Result<()> {
         let missing: Vec<&str> = self
             .tape
             .params
             .iter()
-            .zip(&self.touched)
-            .filter(|(p, touched)| p.trainable && !**touched)
+            .zip(&self.param_grad)
+            .filter(|(p, grad)| p.trainable && grad.is_none())
             .map(|(p, _)| p.name.as_str())
             .collect();
         if missing.is_empty() {
@@ -363,8 +388,13 @@ impl<'t> Planner<'t> {
             .collect();
         for (_, s) in &kept {
             self.storages[*s].last = end;
+            self.storages[*s].place = Place::Behind;
         }
-        let (places, arena) = place(&self.storages);
+        for s in self.param_grad.iter().flatten() {
+            self.storages[*s].last = end;
+        }
+        let (places, memory) = place(&self.storages, self.edge());
+        let arena = memory - self.edge();
         let kept = kept.into_iter().map(|(v, s)| (v, places[s].clone())).collect();
         let steps = self.steps.into_iter().map(|s| s.placed(&places)).collect();
         (steps, arena, kept)

@@ -6,13 +6,18 @@ use super::tape::{Ints, Node, Operation, Value};
 use crate::backend::buffer::{Buffer, cut};
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
+use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::time::{Duration, Instant};
+
+/// A NaN that no arithmetic makes. In a session's first run, gradients hold it until they are written: where it is
+/// left, an operation forgot an element.
+pub const UNWRITTEN: u32 = 0x7fc5_eed5;
 
 /// Every sort of operand of one operation together.
 const MOST: usize = 5 * super::op::MAX_OPERANDS;
 
-/// Where the gradients of the parameters go.
+/// Where the gradients of the parameters go. What lies there before and between them is overwritten.
 #[derive(Debug)]
 pub struct ParamGrads<'a> {
     /// Flat, like the weights.
@@ -44,6 +49,8 @@ pub struct Session {
     ints: Vec<Vec<i32>>,
     states: Vec<Buffer>,
     timings: Option<Vec<Timing>>,
+    /// Until a run has succeeded: gradients are marked before they are written.
+    mark: bool,
 }
 
 impl Session {
@@ -53,7 +60,7 @@ impl Session {
         let arena = Buffer::zeros(plan.arena);
         let ints = plan.tape.ints.iter().map(|&len| vec![0; len]).collect();
         let states = plan.tape.states.iter().map(|&len| Buffer::zeros(len)).collect();
-        Self { plan, arena, ints, states, timings: None }
+        Self { plan, arena, ints, states, timings: None, mark: true }
     }
 
     /// Works in `lender`'s memory during `work` where that is large enough, else in its own.
@@ -101,7 +108,8 @@ impl Session {
             Error::new(Kind::Shape, "autograd", "the value was not kept")
                 .hint("call Tape::keep before planning")
         })?;
-        Ok(&self.arena[range.clone()])
+        let edge = self.plan.gradients;
+        Ok(&self.arena[range.start - edge..range.end - edge])
     }
 
     /// Switches the measuring of each step on or off.
@@ -123,16 +131,17 @@ impl Session {
         mut grads: Option<ParamGrads<'_>>,
         run: RunInfo,
     ) -> Result<()> {
-        let Self { plan, arena, ints, states, timings } = self;
+        let first = self.check_gradients(grads.as_ref())?;
+        let Self { plan, arena, ints, states, timings, mark } = self;
         if let Some(t) = timings {
             t.clear();
         }
         for step in &plan.steps {
             let node = &plan.tape.nodes[step.node];
             let start = timings.is_some().then(Instant::now);
-            let grads = grads.as_mut().map(|g| (&mut *g.data, g.first));
-            Scene { plan, node, step, pool, run, weights, ints }
-                .play(arena, states, grads)
+            let low = grads.as_mut().map_or(&mut [][..], |g| &mut g.data[..plan.gradients]);
+            Scene { plan, node, step, pool, run, weights, ints, first, mark: *mark }
+                .play((low, arena), states)
                 .map_err(|e| {
                     if node.label.is_empty() { e } else { e.fact(format!("in {}", node.label)) }
                 })?;
@@ -146,7 +155,25 @@ impl Session {
                 });
             }
         }
+        *mark = false;
         Ok(())
+    }
+
+    /// Whether gradients are overwritten; an error unless the plan can do what is asked.
+    fn check_gradients(&self, grads: Option<&ParamGrads<'_>>) -> Result<bool> {
+        let need = self.plan.gradients;
+        let error = |message: String| Err(Error::new(Kind::Gradient, "autograd", message));
+        match grads {
+            None if need > 0 => error("a plan that trains was run without gradients".into()),
+            Some(g) if g.data.len() < need => {
+                error(format!("{} gradients, but the parameters need {need}", g.data.len()))
+            }
+            Some(g) if !g.first && !self.plan.accumulates => {
+                error("gradients are to be added up, but activations lay where they were".into())
+                    .map_err(|e| e.hint("plan with Training { accumulates: true, .. }"))
+            }
+            _ => Ok(grads.is_none_or(|g| g.first)),
+        }
     }
 }
 
@@ -172,6 +199,8 @@ struct Scene<'a> {
     run: RunInfo,
     weights: &'a [f32],
     ints: &'a [Vec<i32>],
+    first: bool,
+    mark: bool,
 }
 
 impl Scene<'_> {
@@ -184,26 +213,19 @@ impl Scene<'_> {
         self.node.ints.iter().map(|i| self.ints[i.0].as_slice()).collect()
     }
 
-    fn play(
-        &self,
-        arena: &mut [f32],
-        states: &mut [Buffer],
-        grads: Option<(&mut [f32], bool)>,
-    ) -> Result<()> {
+    fn play(&self, memory: (&mut [f32], &mut [f32]), states: &mut [Buffer]) -> Result<()> {
         let (step, node) = (self.step, self.node);
         match (step.action, &node.operation) {
             (Action::Copy | Action::Add | Action::Zero, _) => {
-                self.move_memory(arena);
+                self.move_memory(memory);
                 Ok(())
             }
-            (Action::Backward, Operation::Differentiable(op)) => {
-                self.backward(op.as_ref(), arena, grads)
-            }
-            (_, Operation::Differentiable(op)) => self.forward(op.as_ref(), arena),
+            (Action::Backward, Operation::Differentiable(op)) => self.backward(op.as_ref(), memory),
+            (_, Operation::Differentiable(op)) => self.forward(op.as_ref(), memory),
             (_, Operation::InferenceOnly(op)) => {
                 let mut writes = step.outputs.clone();
                 writes.push(step.scratch.clone());
-                let (inputs, mut writes) = cut::<MOST>(arena, &step.inputs, &writes);
+                let (inputs, mut writes) = cut::<MOST>(memory, &step.inputs, &writes);
                 let scratch = writes.pop().expect("scratch is last");
                 let mut held: Operands<&mut [f32]> = Operands::new();
                 for (i, state) in states.iter_mut().enumerate() {
@@ -224,8 +246,8 @@ impl Scene<'_> {
         }
     }
 
-    fn move_memory(&self, arena: &mut [f32]) {
-        let (reads, mut writes) = cut::<MOST>(arena, &self.step.inputs, &self.step.outputs);
+    fn move_memory(&self, memory: (&mut [f32], &mut [f32])) {
+        let (reads, mut writes) = cut::<MOST>(memory, &self.step.inputs, &self.step.outputs);
         let to = &mut *writes[0];
         match self.step.action {
             Action::Zero => to.fill(0.0),
@@ -234,12 +256,12 @@ impl Scene<'_> {
         }
     }
 
-    fn forward(&self, op: &dyn Op, arena: &mut [f32]) -> Result<()> {
+    fn forward(&self, op: &dyn Op, memory: (&mut [f32], &mut [f32])) -> Result<()> {
         let step = self.step;
         let mut writes = step.outputs.clone();
         writes.extend(step.saved.iter().cloned());
         writes.push(step.scratch.clone());
-        let (inputs, mut writes) = cut::<MOST>(arena, &step.inputs, &writes);
+        let (inputs, mut writes) = cut::<MOST>(memory, &step.inputs, &writes);
         let scratch = writes.pop().expect("scratch is last");
         let saved = writes.drain(step.outputs.len()..).collect();
         let operands = Forward {
@@ -255,41 +277,35 @@ impl Scene<'_> {
         if step.action == Action::Recompute { op.recompute(operands) } else { op.forward(operands) }
     }
 
-    fn backward(
-        &self,
-        op: &dyn Op,
-        arena: &mut [f32],
-        grads: Option<(&mut [f32], bool)>,
-    ) -> Result<()> {
+    fn backward(&self, op: &dyn Op, memory: (&mut [f32], &mut [f32])) -> Result<()> {
         let step = self.step;
-        let (grads, first) = grads.ok_or_else(|| {
-            Error::new(Kind::Gradient, "autograd", "a plan that trains was run without gradients")
-        })?;
         let mut reads = step.inputs.clone();
         reads.extend(step.d_outputs.iter().cloned());
         let mut writes = step.outputs.clone();
         writes.extend(step.saved.iter().cloned());
-        writes.extend(step.d_inputs.iter().flatten().map(|(r, _)| r.clone()));
+        let grads = step.d_inputs.iter().chain(&step.d_params).flatten();
+        writes.extend(grads.map(|(r, _)| r.clone()));
         writes.push(step.scratch.clone());
-        let (mut reads, mut writes) = cut::<MOST>(arena, &reads, &writes);
+        let (mut reads, mut writes) = cut::<MOST>(memory, &reads, &writes);
         let scratch = writes.pop().expect("scratch is last");
-        let mut d_data = writes
+        let mut data = writes
             .drain(step.outputs.len() + step.saved.len()..)
-            .collect::<Operands<_>>()
+            .collect::<ArrayVec<_, MOST>>()
             .into_iter();
-        let d_inputs = step
-            .d_inputs
-            .iter()
-            .map(|d| {
-                d.as_ref().map(|(_, accumulate)| Grad {
-                    data: d_data.next().expect("one piece each"),
-                    accumulate: *accumulate,
-                })
+        let mut grad = |d: &Option<(Range<usize>, bool)>, added: bool| {
+            d.as_ref().map(|(_, touched)| {
+                let data = data.next().expect("one piece each");
+                Grad { data, accumulate: *touched || added }
             })
-            .collect();
+        };
+        let d_inputs = step.d_inputs.iter().map(|d| grad(d, false)).collect();
+        let mut d_params: Operands<_> =
+            step.d_params.iter().map(|d| grad(d, !self.first)).collect();
+        for d in d_params.iter_mut().flatten().filter(|d| self.mark && !d.accumulate) {
+            d.data.fill(f32::from_bits(UNWRITTEN));
+        }
         let saved = writes.drain(step.outputs.len()..).collect();
         let d_outputs = reads.drain(step.inputs.len()..).collect();
-        let d_params = self.param_grads(grads, first);
         op.backward(Backward {
             pool: self.pool,
             run: self.run,
@@ -303,22 +319,5 @@ impl Scene<'_> {
             d_params,
             scratch,
         })
-    }
-
-    /// The pieces of `grads` that this step writes.
-    fn param_grads<'g>(&self, grads: &'g mut [f32], first: bool) -> Operands<Option<Grad<'g>>> {
-        let wanted = |(p, d): (&super::tape::Param, &Option<bool>)| {
-            d.map(|_| self.plan.tape.params[p.0].range.clone())
-        };
-        let ranges: Operands<_> =
-            self.node.params.iter().zip(&self.step.d_params).filter_map(wanted).collect();
-        let mut pieces = cut::<MOST>(grads, &[], &ranges).1.into_iter();
-        let mut grad = |d: &Option<bool>| {
-            d.map(|touched| Grad {
-                data: pieces.next().expect("one piece each"),
-                accumulate: touched || !first,
-            })
-        };
-        self.step.d_params.iter().map(&mut grad).collect()
     }
 }

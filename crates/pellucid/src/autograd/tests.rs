@@ -204,8 +204,10 @@ fn tangle() -> (Tape, Value) {
 
 fn run(recompute: Recompute, weights: &[f32]) -> (f32, Vec<f32>, usize) {
     let (tape, loss) = tangle();
-    let mut session = Session::new(Plan::train(tape, loss, recompute, 1).unwrap());
-    let mut grads = vec![f32::NAN; weights.len()];
+    let mut session = Session::new(
+        Plan::train(tape, loss, Training { recompute, accumulates: false }, 1).unwrap(),
+    );
+    let mut grads = vec![f32::NAN; 32];
     let to = ParamGrads { data: &mut grads, first: true };
     session.run(&Pool::new(1), weights, Some(to), RunInfo::default()).unwrap();
     let value = session.value(loss).unwrap()[0];
@@ -261,8 +263,9 @@ fn gradients_agree_with_finite_differences_at_every_level() {
 fn accumulation_adds_to_what_stands_there() {
     let w = weights();
     let (tape, loss) = tangle();
-    let mut session = Session::new(Plan::train(tape, loss, Recompute::Nothing, 1).unwrap());
-    let mut grads = vec![0.0; w.len()];
+    let training = Training { accumulates: true, ..Training::default() };
+    let mut session = Session::new(Plan::train(tape, loss, training, 1).unwrap());
+    let mut grads = vec![0.0; 32];
     for first in [true, false] {
         let to = ParamGrads { data: &mut grads, first };
         session.run(&Pool::new(1), &w, Some(to), RunInfo::default()).unwrap();
@@ -278,7 +281,7 @@ fn a_parameter_without_gradient_is_an_error_that_names_it() {
     let (mut tape, loss) = tangle();
     tape.param("forgotten.weight", 0..4, true);
     tape.param("frozen.weight", 0..4, false);
-    let error = Plan::train(tape, loss, Recompute::Nothing, 1).unwrap_err();
+    let error = Plan::train(tape, loss, Training::default(), 1).unwrap_err();
     assert_eq!(error.kind(), Kind::Gradient);
     assert!(error.to_string().contains("forgotten.weight"));
     assert!(!error.to_string().contains("frozen.weight"));
@@ -308,7 +311,7 @@ fn an_operation_without_backward_is_refused_in_training() {
     let x = tape.push(Source(N), &[], &[], &[a]).unwrap()[0];
     let y = tape.push_inference(Peek, &[x], &[], &[], &[]).unwrap()[0];
     let loss = tape.push(Energy(N), &[y], &[], &[]).unwrap()[0];
-    let error = Plan::train(tape, loss, Recompute::Nothing, 1).unwrap_err();
+    let error = Plan::train(tape, loss, Training::default(), 1).unwrap_err();
     assert!(error.to_string().contains("peek: has no backward pass"), "{error}");
 }
 
@@ -319,4 +322,18 @@ fn operands_of_another_size_are_refused_with_both_sizes() {
     let x = tape.push(Source(N), &[], &[], &[a]).unwrap()[0];
     let error = tape.push(Scale(7), &[x], &[], &[a]).unwrap_err().to_string();
     assert!(error.contains("[3]") && error.contains("[7]"), "{error}");
+}
+
+#[test]
+fn activations_share_the_memory_of_gradients_unless_these_accumulate() {
+    let plan = |accumulates| {
+        let (tape, loss) = tangle();
+        Plan::train(tape, loss, Training { accumulates, ..Training::default() }, 1).unwrap()
+    };
+    assert!(plan(false).arena_bytes() < plan(true).arena_bytes());
+    let mut session = Session::new(plan(false));
+    let mut grads = vec![0.0; 32];
+    let to = ParamGrads { data: &mut grads, first: false };
+    let error = session.run(&Pool::new(1), &weights(), Some(to), RunInfo::default()).unwrap_err();
+    assert!(error.to_string().contains("accumulates: true"), "{error}");
 }

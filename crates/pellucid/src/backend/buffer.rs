@@ -134,34 +134,40 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-/// Cuts disjoint pieces out of `memory`: `reads` shared, `writes` exclusive, in the order given.
-/// An empty range gives an empty slice.
+/// Cuts disjoint pieces out of two stretches of memory, numbered as if they followed each other: `reads` shared,
+/// `writes` exclusive, in the order given. An empty range gives an empty slice.
 ///
 /// # Panics
-/// If a written piece overlaps another piece or a piece ends outside `memory`: a fault in the plan.
+/// If a written piece overlaps another piece, or a piece ends outside or crosses from one stretch to the other:
+/// a fault in the plan.
 pub fn cut<'a, const N: usize>(
-    memory: &'a mut [f32],
+    (low, high): (&'a mut [f32], &'a mut [f32]),
     reads: &[std::ops::Range<usize>],
     writes: &[std::ops::Range<usize>],
 ) -> (arrayvec::ArrayVec<&'a [f32], N>, arrayvec::ArrayVec<&'a mut [f32], N>) {
     let apart = |a: &std::ops::Range<usize>, b: &std::ops::Range<usize>| {
         a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
     };
+    let edge = low.len();
+    for r in reads.iter().chain(writes) {
+        let inside = r.end <= edge || r.start >= edge && r.end <= edge + high.len();
+        assert!(r.is_empty() || inside, "piece {r:?} of {edge} and {}", high.len());
+    }
     for (i, w) in writes.iter().enumerate() {
-        assert!(w.end <= memory.len(), "piece {w:?} of {}", memory.len());
         assert!(writes[..i].iter().all(|x| apart(w, x)), "written pieces overlap: {writes:?}");
         assert!(reads.iter().all(|x| apart(w, x)), "{w:?} is read and written: {reads:?}");
     }
-    assert!(reads.iter().all(|r| r.end <= memory.len()));
-    let start = memory.as_mut_ptr();
-    // SAFETY: every piece lies inside `memory`, which stays borrowed for 'a; the written ones touch no other.
+    let (low, high) = (low.as_mut_ptr(), high.as_mut_ptr());
+    let start = |r: &std::ops::Range<usize>| match r.start {
+        _ if r.is_empty() => std::ptr::NonNull::dangling().as_ptr(),
+        at if at < edge => low.wrapping_add(at),
+        at => high.wrapping_add(at - edge),
+    };
+    // SAFETY: every piece lies inside one stretch, which stays borrowed for 'a; the written ones touch no other.
     unsafe {
         (
-            reads.iter().map(|r| std::slice::from_raw_parts(start.add(r.start), r.len())).collect(),
-            writes
-                .iter()
-                .map(|w| std::slice::from_raw_parts_mut(start.add(w.start), w.len()))
-                .collect(),
+            reads.iter().map(|r| std::slice::from_raw_parts(start(r), r.len())).collect(),
+            writes.iter().map(|w| std::slice::from_raw_parts_mut(start(w), w.len())).collect(),
         )
     }
 }
@@ -180,7 +186,7 @@ mod tests {
         assert_eq!(b.as_ptr() as usize % ALIGN, 0);
         b[7] = 1.0;
         {
-            let (r, mut w) = cut::<4>(&mut b, &[0..10, 5..10], &[10..20]);
+            let (r, mut w) = cut::<4>((&mut [], &mut b), &[0..10, 5..10], &[10..20]);
             assert_eq!((r[0][7], r[1][2]), (1.0, 1.0));
             w[0][0] = 2.0;
         }
@@ -189,7 +195,15 @@ mod tests {
 
     #[test]
     fn overlap_is_refused() {
-        let overlap = || cut::<4>(&mut Buffer::zeros(100), &[0..11], &[10..20]).0.len();
-        assert!(std::panic::catch_unwind(overlap).is_err());
+        let refused = |reads: &[std::ops::Range<usize>], writes: &[std::ops::Range<usize>]| {
+            let run = || {
+                let (mut low, mut high) = (Buffer::zeros(50), Buffer::zeros(50));
+                cut::<4>((&mut low, &mut high), reads, writes).0.len()
+            };
+            std::panic::catch_unwind(run).is_err()
+        };
+        assert!(refused(&[0..11], &[10..20]) && refused(&[], &[5..20, 19..30]));
+        assert!(refused(&[40..60], &[]) && refused(&[], &[90..101]));
+        assert!(!refused(&[0..50, 50..100], &[]) && !refused(&[0..10], &[10..20, 60..70]));
     }
 }

@@ -5,7 +5,7 @@ use super::config::Config;
 use super::head;
 use super::transformer::transformer;
 use super::weights::Weights;
-use crate::autograd::{Ints, ParamGrads, Plan, Recompute, RunInfo, Session, Timing, Value};
+use crate::autograd::{Ints, ParamGrads, Plan, RunInfo, Session, Timing, Training, Value};
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
@@ -20,8 +20,8 @@ pub struct TrainOptions {
     pub batch: usize,
     /// T: tokens in a row.
     pub time: usize,
-    /// What is computed again to save memory.
-    pub recompute: Recompute,
+    /// What is computed again to save memory, and whether gradients of several micro-batches are added up.
+    pub training: Training,
     /// What matrix products compute in; weights stay f32.
     pub precision: Precision,
 }
@@ -53,7 +53,7 @@ impl Graph {
         m.tape.keep(loss);
         m.tape.keep(each);
         let plan = if training {
-            Plan::train(m.tape, loss, options.recompute, threads)?
+            Plan::train(m.tape, loss, options.training, threads)?
         } else {
             Plan::infer(m.tape, threads)?
         };
@@ -119,7 +119,7 @@ impl TrainGraph {
     }
 
     /// Mean loss of one micro-batch of ids and targets, each (B, T). Gradients go into `grads`, flat like
-    /// `Weights::data`: overwritten when `first`, else added.
+    /// `Weights::data`: overwritten when `first`, else added (`Training::accumulates`).
     #[allow(clippy::too_many_arguments)] // The five operands of a step and three facts about it.
     pub fn step(
         &mut self,

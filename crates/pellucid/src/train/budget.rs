@@ -163,7 +163,9 @@ mod tests {
             available: Some(4 * gib),
             ..Budget::new(1 << 26, 1024, 0)
         };
-        let error = budget.check(&RunConfig::default(), 0).unwrap_err();
+        let mut run = RunConfig::default();
+        run.train.batch = Some(16);
+        let error = budget.check(&run, 0).unwrap_err();
         assert_eq!(error.kind(), Kind::Resource);
         let text = error.to_string();
         for part in [

@@ -5,7 +5,7 @@ use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
 use super::source::{Source, TokenBatches};
-use crate::autograd::Recompute;
+use crate::autograd::{Recompute, Training};
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::checkpoint::{self, GenerationConfig, StoredType};
@@ -108,10 +108,13 @@ pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
     TrainOptions {
         batch: run.batch(config),
         time: run.time(config),
-        recompute: match run.train.recompute {
-            RecomputeKind::Nothing => Recompute::Nothing,
-            RecomputeKind::Cheap => Recompute::Cheap,
-            RecomputeKind::Blocks => Recompute::Blocks,
+        training: Training {
+            recompute: match run.train.recompute {
+                RecomputeKind::Nothing => Recompute::Nothing,
+                RecomputeKind::Cheap => Recompute::Cheap,
+                RecomputeKind::Blocks => Recompute::Blocks,
+            },
+            accumulates: run.train.accumulation > 1,
         },
         precision: match run.train.precision {
             PrecisionKind::F32 => Precision::F32,

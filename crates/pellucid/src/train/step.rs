@@ -4,7 +4,7 @@ use super::clip;
 use super::evaluate::Batches;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
-use crate::autograd::RunInfo;
+use crate::autograd::{RunInfo, UNWRITTEN};
 use crate::backend::buffer::Buffer;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
@@ -186,8 +186,6 @@ impl Stepper {
                 self.zero_gradients.push(spec.name.clone());
             }
         }
-        // Gaps between parameters belong to nobody.
-        self.grads.iter_mut().filter(|x| x.to_bits() == UNWRITTEN).for_each(|x| *x = 0.0);
         if missing.is_empty() {
             return Ok(());
         }
@@ -197,9 +195,6 @@ impl Stepper {
         Err(missing.into_iter().fold(error, Error::fact))
     }
 }
-
-/// A NaN that no arithmetic makes: marks gradients that nobody wrote.
-const UNWRITTEN: u32 = 0x7fc5_eed5;
 
 fn not_a_number(step: u64, grads: &[f32], specs: &[ParamSpec], loss: f64) -> Error {
     let message = if loss.is_finite() {

@@ -1,7 +1,7 @@
 //! The same numbers as `transformers` and PyTorch: goldens of `tests/golden/make_transformers.py` and `make_curve.py`.
 
 use crate::support::{distance, golden, ids, shared, tiny};
-use pellucid::autograd::{Recompute, RunInfo};
+use pellucid::autograd::{RunInfo, Training};
 use pellucid::backend::cpu::{gemm::Precision, pool::Pool};
 use pellucid::checkpoint::{GenerationConfig, StoredType, import_llama2c, load, save};
 use pellucid::model::config::Config;
@@ -68,7 +68,7 @@ fn ten_training_steps_of_pytorch() {
         let options = TrainOptions {
             batch: ids[0].len(),
             time: ids[0][0].len(),
-            recompute: Recompute::Nothing,
+            training: Training::default(),
             precision: Precision::F32,
         };
         let pool = Pool::new(1);

@@ -1,7 +1,7 @@
 //! The whole stack: gradients, recomputation, accumulation, dropout.
 
 use crate::support::{distance, ids, tiny, zoo};
-use pellucid::autograd::{Recompute, RunInfo};
+use pellucid::autograd::{Recompute, RunInfo, Training};
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::model::config::Config;
@@ -13,7 +13,12 @@ const B: usize = 3;
 const T: usize = 11;
 
 fn options(recompute: Recompute) -> TrainOptions {
-    TrainOptions { batch: B, time: T, recompute, precision: Precision::F32 }
+    TrainOptions {
+        batch: B,
+        time: T,
+        training: Training { recompute, accumulates: false },
+        precision: Precision::F32,
+    }
 }
 
 fn run_info() -> RunInfo {
@@ -122,7 +127,9 @@ fn accumulated_gradients_are_the_sum() {
     let weights = stirred(&config);
     let (ids, targets) = batch(&config);
     let pool = Pool::new(1);
-    let mut graph = TrainGraph::new(&config, options(Recompute::Nothing), 1).unwrap();
+    let training = Training { accumulates: true, ..Training::default() };
+    let options = TrainOptions { training, ..options(Recompute::Nothing) };
+    let mut graph = TrainGraph::new(&config, options, 1).unwrap();
     let mut twice = vec![0.0; weights.data().len()];
     let half = RunInfo { grad_scale: 0.5, ..run_info() };
     for first in [true, false] {

@@ -1,7 +1,7 @@
 //! Known checkpoints: logits of `transformers`, PyTorch's ten training steps, a real small Llama.
 
 use crate::support::{distance, golden, shared};
-use pellucid::autograd::{Recompute, RunInfo};
+use pellucid::autograd::{RunInfo, Training};
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::checkpoint::{self, import_llama2c};
@@ -76,8 +76,8 @@ fn ten_training_steps_of_pytorch() {
         let pool = Pool::new(2);
         let batch = curve["ids"][0].as_array().unwrap().len();
         let time = curve["ids"][0][0].as_array().unwrap().len();
-        let recompute = Recompute::Nothing;
-        let options = TrainOptions { batch, time, recompute, precision: Precision::F32 };
+        let training = Training::default();
+        let options = TrainOptions { batch, time, training, precision: Precision::F32 };
         let mut graph = TrainGraph::new(&config, options, 2).unwrap();
         let mut grads = vec![0.0; weights.data().len()];
         for step in 0..10 {

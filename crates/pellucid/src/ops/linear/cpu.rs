@@ -13,6 +13,9 @@ const BLOCK: usize = 64;
 /// Columns handled at one time: their sums stay in the first-level cache.
 const COLUMNS: usize = 512;
 
+/// Elements visited by several passes while they are in the first-level cache.
+const PIECE: usize = 4096;
+
 /// Sizes and what follows the product.
 #[derive(Clone, Copy)]
 pub(super) struct Dims {
@@ -96,7 +99,7 @@ pub(super) fn recompute(
     y: &mut [f32],
 ) {
     let y_at = Ptr(y.as_mut_ptr());
-    pool.split(y.len(), 4096, &|range| {
+    let piece = |range: std::ops::Range<usize>| {
         // SAFETY: ranges are disjoint and inside `y`.
         let y = unsafe { y_at.slice(range.start, range.len()) };
         y.copy_from_slice(&pre[range.clone()]);
@@ -106,6 +109,10 @@ pub(super) fn recompute(
         if let Some(residual) = residual {
             add(y, &residual[range]);
         }
+    };
+    // Pieces that stay in the first-level cache from the first pass to the last.
+    pool.split(y.len(), PIECE, &|range| {
+        range.clone().step_by(PIECE).for_each(|at| piece(at..(at + PIECE).min(range.end)));
     });
 }
 
