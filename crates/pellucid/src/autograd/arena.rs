@@ -1,5 +1,6 @@
 //! Where each piece of working memory lies: pieces that never live at the same time share a place.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// A piece of memory and the steps during which it holds something.
@@ -27,11 +28,24 @@ const GRAIN: usize = 16;
 
 /// A place for each storage, and the length of the whole memory, of which the first `edge` elements are the
 /// parameters' gradients: activations lie there too until the gradient is written. No piece crosses the edge.
-/// The largest are placed first, each at the lowest gap among those alive at the same time.
+///
+/// Each piece goes to the lowest gap among those alive at the same time. Which goes first decides how well it packs:
+/// the largest, or those that live longest and so have the fewest gaps to choose from. Both are tried.
 pub(super) fn place(storages: &[Storage], edge: usize) -> (Vec<Range<usize>>, usize) {
+    let by_size = |s: &Storage| (0, Reverse(s.len));
+    let by_end = |s: &Storage| (usize::MAX - s.last, Reverse(s.len));
+    let (a, b) = (place_by(storages, edge, by_size), place_by(storages, edge, by_end));
+    if a.1 <= b.1 { a } else { b }
+}
+
+fn place_by(
+    storages: &[Storage],
+    edge: usize,
+    rank: impl Fn(&Storage) -> (usize, Reverse<usize>),
+) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..storages.len()).filter(|&i| storages[i].len > 0).collect();
     let fixed = |i: &usize| matches!(storages[*i].place, Place::At(_));
-    order.sort_by_key(|i| (!fixed(i), std::cmp::Reverse(storages[*i].len), storages[*i].first, *i));
+    order.sort_by_key(|i| (!fixed(i), rank(&storages[*i]), storages[*i].first, *i));
     let mut places: Vec<Range<usize>> = vec![0..0; storages.len()];
     let mut placed: Vec<usize> = Vec::new();
     let mut total = edge;

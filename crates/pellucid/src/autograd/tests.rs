@@ -140,7 +140,7 @@ impl Op for Energy {
         b.outputs[0][0] = b.inputs[0].iter().map(|x| x * x).sum();
         let g = b.d_inputs[0].as_mut().unwrap();
         assert!(!g.accumulate);
-        g.data.iter_mut().zip(&b.inputs[0][..]).for_each(|(d, x)| *d = 2.0 * x);
+        g.data.iter_mut().zip(b.inputs[0]).for_each(|(d, x)| *d = 2.0 * x);
         Ok(())
     }
 }

@@ -69,7 +69,7 @@ fn mutable(x: &mut [Vec<f32>]) -> Operands<&mut [f32]> {
     x.iter_mut().map(Vec::as_mut_slice).collect()
 }
 
-fn shown<'a>(x: &'a [Vec<f32>], visible: impl Fn(usize) -> bool) -> Operands<&'a [f32]> {
+fn shown(x: &[Vec<f32>], visible: impl Fn(usize) -> bool) -> Operands<&[f32]> {
     x.iter().enumerate().map(|(i, x)| if visible(i) { &x[..] } else { &[][..] }).collect()
 }
 
