@@ -332,11 +332,7 @@ impl<'t> Planner<'t> {
 
     /// Elements of the gradients' memory.
     pub(super) fn edge(&self) -> usize {
-        if !self.training {
-            return 0;
-        }
-        let ends = self.tape.params.iter().filter(|p| p.trainable).map(|p| p.range.end);
-        ends.max().unwrap_or(0).next_multiple_of(16)
+        if self.training { self.tape.trained() } else { 0 }
     }
 
     /// The place of a parameter's gradient, and whether an earlier step wrote to it.

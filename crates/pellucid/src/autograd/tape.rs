@@ -144,6 +144,12 @@ impl Tape {
         self.values[value.0].len
     }
 
+    /// Elements that the gradients of all trainable parameters need, flat like the weights.
+    pub(super) fn trained(&self) -> usize {
+        let ends = self.params.iter().filter(|p| p.trainable).map(|p| p.range.end);
+        ends.max().unwrap_or(0).next_multiple_of(16)
+    }
+
     /// Whether nothing is recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -272,7 +272,11 @@ pub(crate) mod tests {
         let file = "shared/data/stories260K/stories260K.repaired.bin";
         let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|p| p.join(file));
         let Some(path) = above.into_iter().find(|p| p.exists()) else {
-            eprintln!("SKIPPED: no {file} beside the repository");
+            // Past the test harness, which hides what passing tests print.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED: no {file} beside the repository\n"),
+            );
             return;
         };
         let (config, weights) = import_llama2c(&path).unwrap();

@@ -15,7 +15,11 @@ fn tinyshakespeare_is_split_as_nanogpt_does() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let name = "shared/data/tinyshakespeare/input.txt";
     let Some(path) = here.ancestors().map(|a| a.join(name)).find(|p| p.exists()) else {
-        eprintln!("SKIPPED: {name} is not here");
+        // Past the test harness, which hides what passing tests print.
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: {name} is not here\n"),
+        );
         return;
     };
     let corpus = corpus(&path).unwrap();

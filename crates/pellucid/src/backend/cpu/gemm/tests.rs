@@ -157,7 +157,9 @@ pub(super) fn isas() -> Vec<Isa> {
     if used == Isa::Amx {
         isas.push(Isa::Avx512);
     } else {
-        eprintln!("SKIPPED: no AMX");
+        // Past the test harness, which hides what passing tests print.
+        let _ =
+            std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: no AMX\n"));
     }
     isas
 }
