@@ -30,12 +30,16 @@ const GRAIN: usize = 16;
 /// parameters' gradients: activations lie there too until the gradient is written. No piece crosses the edge.
 ///
 /// Each piece goes to the lowest gap among those alive at the same time. Which goes first decides how well it packs:
-/// the largest, or those that live longest and so have the fewest gaps to choose from. Both are tried.
+/// the largest, those that live to the latest, those that live longest, or the earliest. All are tried.
 pub(super) fn place(storages: &[Storage], edge: usize) -> (Vec<Range<usize>>, usize) {
-    let by_size = |s: &Storage| (0, Reverse(s.len));
-    let by_end = |s: &Storage| (usize::MAX - s.last, Reverse(s.len));
-    let (a, b) = (place_by(storages, edge, by_size), place_by(storages, edge, by_end));
-    if a.1 <= b.1 { a } else { b }
+    let orders: [fn(&Storage) -> (usize, Reverse<usize>); 4] = [
+        |s| (0, Reverse(s.len)),
+        |s| (usize::MAX - s.last, Reverse(s.len)),
+        |s| (usize::MAX - (s.last - s.first), Reverse(s.len)),
+        |s| (s.first, Reverse(s.len)),
+    ];
+    let tries = orders.map(|rank| place_by(storages, edge, rank));
+    tries.into_iter().min_by_key(|(_, total)| *total).expect("there are orders")
 }
 
 fn place_by(

@@ -49,9 +49,9 @@ pub struct LinearCrossEntropy {
     pub precision: Precision,
 }
 
-/// Rows whose logits take about 32 MB: few enough for the caches, many enough to reread `w` rarely.
+/// Rows whose logits take about 26 MB: few enough for the caches, many enough to reread `w` rarely.
 fn chunk_rows(n: usize, v: usize) -> usize {
-    let rows = (32 << 20) / (4 * v.max(1));
+    let rows = (26 << 20) / (4 * v.max(1));
     (rows / 32 * 32).clamp(32, 1024).min(n.next_multiple_of(32))
 }
 
