@@ -23,6 +23,9 @@ pub(super) enum Place {
     At(usize),
 }
 
+/// Pieces of lower rank are placed first.
+type Rank = fn(&Storage) -> (usize, Reverse<usize>);
+
 /// Elements per cache line: every piece starts on one.
 const GRAIN: usize = 16;
 
@@ -32,7 +35,7 @@ const GRAIN: usize = 16;
 /// Each piece goes to the lowest gap among those alive at the same time. Which goes first decides how well it packs:
 /// the largest, those that live to the latest, those that live longest, or the earliest. All are tried.
 pub(super) fn place(storages: &[Storage], edge: usize) -> (Vec<Range<usize>>, usize) {
-    let orders: [fn(&Storage) -> (usize, Reverse<usize>); 4] = [
+    let orders: [Rank; 4] = [
         |s| (0, Reverse(s.len)),
         |s| (usize::MAX - s.last, Reverse(s.len)),
         |s| (usize::MAX - (s.last - s.first), Reverse(s.len)),
@@ -42,11 +45,7 @@ pub(super) fn place(storages: &[Storage], edge: usize) -> (Vec<Range<usize>>, us
     tries.into_iter().min_by_key(|(_, total)| *total).expect("there are orders")
 }
 
-fn place_by(
-    storages: &[Storage],
-    edge: usize,
-    rank: impl Fn(&Storage) -> (usize, Reverse<usize>),
-) -> (Vec<Range<usize>>, usize) {
+fn place_by(storages: &[Storage], edge: usize, rank: Rank) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..storages.len()).filter(|&i| storages[i].len > 0).collect();
     let fixed = |i: &usize| matches!(storages[*i].place, Place::At(_));
     order.sort_by_key(|i| (!fixed(i), rank(&storages[*i]), storages[*i].first, *i));

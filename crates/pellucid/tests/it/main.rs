@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Skips and seen differences.
 
 mod decode;
-mod golden;
+mod folders;
 mod model;
 mod observe;
 mod parity;

@@ -35,7 +35,7 @@ fn flat(value: &Value) -> Vec<f32> {
     }
 }
 
-fn logits(config: &Config, weights: &Weights, b: usize, ids: &[i32]) -> Vec<f32> {
+pub(crate) fn logits(config: &Config, weights: &Weights, b: usize, ids: &[i32]) -> Vec<f32> {
     let mut observer = Observer::new(config, b, ids.len() / b, &[Site::Logits], 2).expect("a plan");
     observer.run(&Pool::new(2), weights, ids).expect("a run");
     observer.value(Site::Logits).expect("logits").to_vec()
@@ -45,7 +45,7 @@ fn logits(config: &Config, weights: &Weights, b: usize, ids: &[i32]) -> Vec<f32>
 #[test]
 fn logits_of_transformers_checkpoints() {
     for name in ["gpt2", "llama", "gpt2-untied-bf16", "llama-tied-shards"] {
-        let loaded = checkpoint::load(&golden(&format!("hf/{name}"))).unwrap();
+        let mut loaded = checkpoint::load(&golden(&format!("hf/{name}"))).unwrap();
         let expected = json(&format!("hf/{name}/logits.json"));
         let ids = flat_ids(&expected["ids"]);
         let b = expected["ids"].as_array().unwrap().len();
@@ -53,6 +53,10 @@ fn logits_of_transformers_checkpoints() {
         let far = distance(&got, &flat(&expected["logits"]));
         assert!(far <= 5e-5, "{name}: {far}");
         println!("{name}: largest difference {far:.1e}");
+        // A single wrong weight shows.
+        loaded.weights.get_mut("blocks.0.mlp.in.weight").unwrap()[0] += 0.1;
+        let got = logits(&loaded.config, &loaded.weights, b, &ids);
+        assert!(distance(&got, &flat(&expected["logits"])) > 5e-4, "{name}");
     }
 }
 

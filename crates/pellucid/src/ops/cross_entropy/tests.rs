@@ -47,9 +47,9 @@ fn logits_far_from_zero_and_nan_logits_are_told_apart() {
 }
 
 #[test]
-fn chunks_are_whole_multiples_of_32_rows_and_about_32_megabytes() {
-    assert_eq!(chunk_rows(4096, 50257), 160);
-    assert_eq!(chunk_rows(4096, 128_256), 64);
+fn chunks_are_whole_multiples_of_32_rows_and_about_26_megabytes() {
+    assert_eq!(chunk_rows(4096, 50257), 128);
+    assert_eq!(chunk_rows(4096, 128_256), 32);
     assert_eq!(chunk_rows(4096, 256), 1024);
     assert_eq!(chunk_rows(5, 256), 32);
     assert_eq!(chunk_rows(4096, 10_000_000), 32);
