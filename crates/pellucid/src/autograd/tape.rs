@@ -92,6 +92,15 @@ fn check(
     .hint("the operation was built for another batch or width than its operands"))
 }
 
+fn check_count(op: &'static str, operands: usize) -> Result<()> {
+    if operands <= MAX_OPERANDS {
+        return Ok(());
+    }
+    let message =
+        format!("{operands} operands of one sort, but at most {MAX_OPERANDS} are possible");
+    Err(Error::new(Kind::Shape, op, message))
+}
+
 impl Tape {
     /// An empty tape.
     #[must_use]
@@ -165,26 +174,18 @@ impl Tape {
         params: &[Param],
     ) -> Result<Operands<Value>> {
         let name = op.name();
-        check(name, "inputs", &op.inputs(), inputs.iter().map(|v| self.values[v.0].len))?;
-        check(name, "integer inputs", &op.ints(), ints.iter().map(|i| self.ints[i.0]))?;
-        check(
+        self.check_operands(
             name,
-            "parameters",
-            &op.params(),
-            params.iter().map(|p| self.params[p.0].range.len()),
+            (&op.inputs(), inputs),
+            (&op.ints(), ints),
+            (&op.params(), params),
         )?;
         if (1..inputs.len()).any(|i| inputs[..i].contains(&inputs[i])) {
             return Err(Error::new(Kind::Shape, name, "one value is given as two inputs")
                 .hint("each input needs a gradient of its own; copy the value first"));
         }
-        if op.saved().len() > MAX_OPERANDS || op.outputs().len() > MAX_OPERANDS {
-            return Err(Error::new(
-                Kind::Shape,
-                name,
-                format!("more than {MAX_OPERANDS} operands"),
-            ));
-        }
         let lens = op.outputs();
+        check_count(name, lens.len().max(op.saved().len()))?;
         Ok(self.record(Operation::Differentiable(Box::new(op)), inputs, ints, params, &[], &lens))
     }
 
@@ -198,17 +199,34 @@ impl Tape {
         states: &[State],
     ) -> Result<Operands<Value>> {
         let name = op.name();
-        check(name, "inputs", &op.inputs(), inputs.iter().map(|v| self.values[v.0].len))?;
-        check(name, "integer inputs", &op.ints(), ints.iter().map(|i| self.ints[i.0]))?;
-        check(
+        self.check_operands(
             name,
-            "parameters",
-            &op.params(),
-            params.iter().map(|p| self.params[p.0].range.len()),
+            (&op.inputs(), inputs),
+            (&op.ints(), ints),
+            (&op.params(), params),
         )?;
         check(name, "states", &op.states(), states.iter().map(|s| self.states[s.0]))?;
+        if !states.is_sorted_by(|a, b| a.0 < b.0) {
+            // They are lent in the order of their declaration.
+            return Err(Error::new(Kind::Shape, name, "states are not in the order declared"));
+        }
         let lens = op.outputs();
+        check_count(name, lens.len().max(states.len()))?;
         Ok(self.record(Operation::InferenceOnly(Box::new(op)), inputs, ints, params, states, &lens))
+    }
+
+    /// What the operation was built for against what it is given.
+    fn check_operands(
+        &self,
+        op: &'static str,
+        (want_inputs, inputs): (&[usize], &[Value]),
+        (want_ints, ints): (&[usize], &[Ints]),
+        (want_params, params): (&[usize], &[Param]),
+    ) -> Result<()> {
+        check_count(op, inputs.len().max(ints.len()).max(params.len()))?;
+        check(op, "inputs", want_inputs, inputs.iter().map(|v| self.values[v.0].len))?;
+        check(op, "integer inputs", want_ints, ints.iter().map(|i| self.ints[i.0]))?;
+        check(op, "parameters", want_params, params.iter().map(|p| self.params[p.0].range.len()))
     }
 
     fn record(

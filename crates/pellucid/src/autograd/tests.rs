@@ -337,3 +337,34 @@ fn activations_share_the_memory_of_gradients_unless_these_accumulate() {
     let error = session.run(&Pool::new(1), &weights(), Some(to), RunInfo::default()).unwrap_err();
     assert!(error.to_string().contains("accumulates: true"), "{error}");
 }
+
+#[derive(Debug)]
+struct TwoStates;
+impl InferenceOp for TwoStates {
+    fn name(&self) -> &'static str {
+        "two_states"
+    }
+    fn inputs(&self) -> Vec<usize> {
+        vec![]
+    }
+    fn outputs(&self) -> Vec<usize> {
+        vec![N]
+    }
+    fn states(&self) -> Vec<usize> {
+        vec![N; 2]
+    }
+    fn forward(&self, _: Inference<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn states_in_another_order_are_refused() {
+    let mut tape = Tape::new();
+    let (a, b) = (tape.state(N), tape.state(N));
+    let mut push = |states: [State; 2]| tape.push_inference(TwoStates, &[], &[], &[], &states);
+    assert!(push([a, b]).is_ok());
+    for wrong in [[b, a], [a, a]] {
+        assert!(push(wrong).unwrap_err().to_string().contains("order declared"));
+    }
+}
