@@ -153,7 +153,7 @@ impl Plan {
         self.arena * size_of::<f32>()
     }
 
-    /// Floating-point operations of one run, counted from the schedule (recomputation included).
+    /// Floating-point operations of one run; recomputation is not counted.
     #[must_use]
     pub fn flops(&self) -> u64 {
         self.steps.iter().map(|s| self.step_flops(s)).sum()

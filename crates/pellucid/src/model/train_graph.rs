@@ -26,6 +26,8 @@ pub struct TrainOptions {
     pub batch: usize,
     /// T: tokens in a row.
     pub time: usize,
+    /// Rows that go through the layers together; none: as many as stay in cache ([`pass_rows`]).
+    pub pass_rows: Option<usize>,
     /// What is computed again to save memory, and whether gradients of several micro-batches are added up.
     pub training: Training,
     /// What matrix products compute in; weights stay f32.
@@ -78,6 +80,13 @@ impl Graph {
     }
 }
 
+/// Rows of a pass, for B = `batch` and T = `time`: equal passes of about 1024 tokens, at least a row.
+#[must_use]
+pub fn pass_rows(batch: usize, time: usize) -> usize {
+    let passes = (batch * time).div_ceil(PASS_TOKENS).clamp(1, batch.max(1));
+    batch.div_ceil(passes)
+}
+
 /// How a micro-batch is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Passes {
@@ -88,15 +97,17 @@ struct Passes {
 }
 
 impl Passes {
-    fn new(batch: usize, time: usize) -> Self {
-        let count = (batch * time).div_ceil(PASS_TOKENS).clamp(1, batch.max(1));
-        let rows = batch.div_ceil(count);
-        Self { count: batch.div_ceil(rows.max(1)), rows }
+    fn new(options: &TrainOptions) -> Self {
+        let rows = options.pass_rows.unwrap_or_else(|| pass_rows(options.batch, options.time));
+        let rows = rows.clamp(1, options.batch.max(1));
+        // A batch of no rows is the tape's to refuse.
+        Self { count: options.batch.div_ceil(rows).max(1), rows: rows.min(options.batch) }
     }
 }
 
 /// Targets that count.
-fn counted(targets: &[i32]) -> usize {
+#[must_use]
+pub fn counted(targets: &[i32]) -> usize {
     targets.iter().filter(|&&t| t != IGNORE).count()
 }
 
@@ -117,7 +128,7 @@ impl TrainGraph {
     /// Plans and allocates everything. Errors: an invalid config, a batch longer than the context, a
     /// trainable parameter without a gradient.
     pub fn new(config: &Config, options: TrainOptions, threads: usize) -> Result<Self> {
-        let passes = Passes::new(options.batch, options.time);
+        let passes = Passes::new(&options);
         let train = Graph::new(config, &options, passes, true, threads)?;
         let config = config.clone();
         Ok(Self { config, options, passes, threads, timings: None, train, evaluate: None })
@@ -129,7 +140,8 @@ impl TrainGraph {
         self.train.session.bytes()
     }
 
-    /// Floating-point operations of one micro-batch, forward and backward, recomputation included.
+    /// Floating-point operations of one micro-batch, forward and backward; what is computed again to save memory
+    /// is not counted twice.
     #[must_use]
     pub fn flops_per_step(&self) -> u64 {
         self.train.session.plan().flops() * self.passes.count as u64
