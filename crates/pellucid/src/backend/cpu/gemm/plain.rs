@@ -9,7 +9,7 @@ use crate::backend::cpu::features::Isa;
 use crate::backend::cpu::pool::{Pool, Ptr};
 
 /// Most rows and columns of C computed before `finish`.
-const BLOCK: (usize, usize) = (256, 4096);
+const BLOCK: (usize, usize) = (512, 4096);
 /// Parts start at multiples of this, about one micro-kernel.
 const GRAIN: usize = 16;
 
@@ -61,10 +61,12 @@ unsafe fn rounded<'a>(
 fn parts(call: &Call<'_>, a: Mat<'_>, b: Mat<'_>, pool: Option<&Pool>, c: Ptr<f32>, isa: Isa) {
     let GemmDims { m, n, .. } = call.dims;
     let blocks = |rows: Range<usize>, cols: Range<usize>| {
-        for i in rows.clone().step_by(BLOCK.0) {
-            for j in cols.clone().step_by(BLOCK.1) {
-                let rows = i..(i + BLOCK.0).min(rows.end);
-                let cols = j..(j + BLOCK.1).min(cols.end);
+        // Without a visitor nothing is gained by stopping on the way.
+        let (high, wide) = if call.finish.is_some() { BLOCK } else { (m.max(1), n.max(1)) };
+        for i in rows.clone().step_by(high) {
+            for j in cols.clone().step_by(wide) {
+                let rows = i..(i + high).min(rows.end);
+                let cols = j..(j + wide).min(cols.end);
                 // SAFETY: workers have disjoint parts of c.
                 let mut tile = unsafe { Tile::new(c, call.c_stride, rows, cols) };
                 if isa == Isa::Portable {
