@@ -122,9 +122,17 @@ multiversion! {
     }
 }
 multiversion! {
-    fn pull_in_place<const FMA: bool, A: Curve>(x: &[f32], d: &mut [f32]) {
-        for (d, &x) in d.iter_mut().zip(x) {
-            *d *= A::both::<FMA>(x).1;
+    fn map_and_keep<const FMA: bool, A: Curve>(x: &mut [f32], before: &mut [f32]) {
+        for (x, before) in x.iter_mut().zip(before) {
+            *before = *x;
+            *x = A::value::<FMA>(*x);
+        }
+    }
+}
+multiversion! {
+    fn pull_over<const FMA: bool, A: Curve>(x: &mut [f32], dy: &[f32]) {
+        for (x, &dy) in x.iter_mut().zip(dy) {
+            *x = dy * A::both::<FMA>(*x).1;
         }
     }
 }
@@ -183,7 +191,7 @@ pub(crate) fn apply_in_place(activation: Activation, x: &mut [f32]) {
 }
 
 /// `dx = dy · act'(x)` (`+=` if `accumulate`) on one thread; equal lengths.
-pub(crate) fn apply_derivative(
+pub(super) fn apply_derivative(
     activation: Activation,
     x: &[f32],
     dy: &[f32],
@@ -194,10 +202,16 @@ pub(crate) fn apply_derivative(
     with_curve!(activation, pull(x, dy, dx, accumulate));
 }
 
-/// `d = d · act'(x)` on one thread; equal lengths.
-pub(crate) fn scale_by_derivative(activation: Activation, x: &[f32], d: &mut [f32]) {
-    debug_assert_eq!(x.len(), d.len());
-    with_curve!(activation, pull_in_place(x, d));
+/// `before = x`, `x = act(x)` on one thread; equal lengths.
+pub(crate) fn apply_and_keep(activation: Activation, x: &mut [f32], before: &mut [f32]) {
+    debug_assert_eq!(x.len(), before.len());
+    with_curve!(activation, map_and_keep(x, before));
+}
+
+/// `x = dy · act'(x)` on one thread; equal lengths.
+pub(crate) fn derivative_in_place(activation: Activation, x: &mut [f32], dy: &[f32]) {
+    debug_assert_eq!(x.len(), dy.len());
+    with_curve!(activation, pull_over(x, dy));
 }
 
 /// `y (N) = act(x (N))`.

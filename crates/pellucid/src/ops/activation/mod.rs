@@ -25,7 +25,7 @@ pub mod reference;
 pub mod cases;
 
 #[allow(unused_imports)] // for rooms that fuse an activation into a finished row
-pub(crate) use cpu::{apply, apply_derivative, apply_in_place, scale_by_derivative};
+pub(crate) use cpu::{apply, apply_and_keep, apply_in_place, derivative_in_place};
 
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::error::{Error, Kind, Result};
@@ -167,6 +167,7 @@ impl Op for Gated {
 
 #[cfg(test)]
 mod tests {
+    use super::cpu::apply_derivative;
     use super::*;
 
     #[test]
@@ -194,9 +195,12 @@ mod tests {
             let mut z = x.clone();
             apply_in_place(activation, &mut z);
             assert_eq!(y, z);
-            let (mut dx, mut d) = (vec![f32::NAN; x.len()], y.clone());
+            let (mut z, mut before) = (x.clone(), vec![f32::NAN; x.len()]);
+            apply_and_keep(activation, &mut z, &mut before);
+            assert_eq!((&y, &x), (&z, &before));
+            let (mut dx, mut d) = (vec![f32::NAN; x.len()], x.clone());
             apply_derivative(activation, &x, &y, &mut dx, false);
-            scale_by_derivative(activation, &x, &mut d);
+            derivative_in_place(activation, &mut d, &y);
             assert_eq!(dx, d);
             apply_derivative(activation, &x, &y, &mut dx, true);
             assert_eq!(dx, d.iter().map(|d| d + d).collect::<Vec<_>>());

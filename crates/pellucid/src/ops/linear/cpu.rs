@@ -5,7 +5,7 @@
 
 use crate::backend::cpu::gemm::Tile;
 use crate::backend::cpu::pool::{Pool, Ptr};
-use crate::ops::activation::{Activation, apply_derivative, apply_in_place};
+use crate::ops::activation::{Activation, apply_and_keep, apply_in_place, derivative_in_place};
 use crate::ops::simd::multiversion;
 
 /// Rows whose columns are summed by one thread.
@@ -77,11 +77,13 @@ impl<'a> Finish<'a> {
                 add(y, &bias[cols.clone()]);
             }
             if let Some(activation) = self.dims.activation {
-                if let Some(pre) = self.pre {
+                match self.pre {
                     // SAFETY: tiles are disjoint and inside (N, O), as is `pre` (see `new`).
-                    unsafe { pre.slice(at, cols.len()) }.copy_from_slice(y);
+                    Some(pre) => {
+                        apply_and_keep(activation, y, unsafe { pre.slice(at, cols.len()) })
+                    }
+                    None => apply_in_place(activation, y),
                 }
-                apply_in_place(activation, y);
             }
             if let Some(residual) = self.residual {
                 add(y, &residual[at..at + cols.len()]);
@@ -102,6 +104,7 @@ pub(super) fn recompute(
     let piece = |range: std::ops::Range<usize>| {
         // SAFETY: ranges are disjoint and inside `y`.
         let y = unsafe { y_at.slice(range.start, range.len()) };
+        // A copy does not read what it overwrites: faster than one pass from `pre` to `y` (measured).
         y.copy_from_slice(&pre[range.clone()]);
         if let Some(activation) = dims.activation {
             apply_in_place(activation, y);
@@ -147,16 +150,17 @@ pub(super) fn inner_gradient(
     assert!(pre.len() >= n * o && (!want_sums || partial.len() >= dims.blocks() * o));
     let (pre, partial) = (Ptr(pre.as_mut_ptr()), Ptr(partial.as_mut_ptr()));
     let block = |block: usize, start: usize| {
-        let (mut sums, mut copy) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+        let mut sums = [0.0; COLUMNS];
         let len = COLUMNS.min(o - start);
-        let (sums, copy) = (&mut sums[..len], &mut copy[..len]);
+        let sums = &mut sums[..len];
         for row in block * BLOCK..((block + 1) * BLOCK).min(n) {
             let at = row * o + start;
             // SAFETY: this block's rows are this thread's; inside `pre` by the assertion.
             let du = unsafe { pre.slice(at, len) };
-            copy.copy_from_slice(du);
-            apply_derivative(activation, copy, &dy[at..at + len], du, false);
-            add(sums, du);
+            derivative_in_place(activation, du, &dy[at..at + len]);
+            if want_sums {
+                add(sums, du);
+            }
         }
         if want_sums {
             // SAFETY: this block's sums are this thread's; inside `partial` by the assertion.
