@@ -188,7 +188,7 @@ fn extreme_sizes_are_stored_and_multiplied() {
                 Format::Int4 => 0.35,
             };
             for (a, b) in w.iter().zip(&back) {
-                assert!((a - b).abs() <= most * size.max(1e-37), "{format:?} {size} {a} {b}");
+                assert!((a - b).abs() <= most * size.max(1e-36), "{format:?} {size} {a} {b}");
             }
             for scale in [0.0f32, 1e-36, 1e6] {
                 let x: Vec<f32> = normal(5, 65).iter().map(|x| x * scale).collect();
@@ -214,7 +214,8 @@ fn rows_come_back_as_they_were_given() {
             Ok(())
         })
         .unwrap();
-        assert_eq!(again.memory[..], matrix.memory[..]);
+        let bits = |m: &StoredMatrix| m.memory.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&again) == bits(&matrix), "{format:?}");
         matrix.row(69, &mut row);
         assert_eq!((row.codes.len(), row.scales.len()), (161, format.scales(161)));
         let short = StoredMatrix::from_rows(&Pool::new(1), format, (70, 161), &|i, row| {
