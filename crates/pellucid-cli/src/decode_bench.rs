@@ -7,7 +7,7 @@ use crate::plan;
 use clap::{Args, ValueEnum};
 use pellucid::autograd::Timing;
 use pellucid::backend::cpu::gemm::Precision;
-use pellucid::backend::cpu::peak::Peak;
+use pellucid::backend::cpu::peak::{Peak, read_speed};
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
 use pellucid::model::config::Config;
@@ -187,7 +187,9 @@ impl Decode {
         }
         let (memory, bytes) = (measure::peak_bytes(), subject.bytes_per_token());
         let read = 1e9 * Peak::measure(&pool)?.read_gbps;
-        let share = bytes as f64 / t.median() / read;
+        // What reading just as many bytes takes, from whichever cache or memory they lie in.
+        let same = read_speed(&pool, bytes)?;
+        let rate = bytes as f64 / t.median();
         if self.json {
             out::json(&json!({
                 "engine": concat!("pellucid ", env!("CARGO_PKG_VERSION")),
@@ -196,11 +198,13 @@ impl Decode {
                 "seconds_median": t.median(), "seconds_min": t.min(), "seconds_max": t.max(),
                 "tokens_per_second": self.batch as f64 / t.median(),
                 "bytes_per_token": bytes, "weight_bytes": subject.weight_bytes(),
-                "read_bytes_per_second": read, "share_of_read": share, "peak_bytes": memory,
+                "read_bytes_per_second": read, "share_of_read": rate / read,
+                "read_same_bytes_per_second": same, "share_of_read_same": rate / same,
+                "peak_bytes": memory,
             }))?;
         } else {
             out::line(format!(
-                "{} {}: {:.3} ms per token (median of {}; {:.3} to {:.3}), {:.1} tokens/s; {} of weights per token, {:.1}% of {}B/s; memory {}",
+                "{} {}: {:.3} ms per token (median of {}; {:.3} to {:.3}), {:.1} tokens/s; {} of weights per token in {}B/s: {:.1}% of {}B/s (reading as many bytes), {:.1}% of {}B/s (reading 384 MiB); memory {}",
                 self.recipe.name(),
                 self.weights.name(),
                 1e3 * t.median(),
@@ -209,7 +213,10 @@ impl Decode {
                 1e3 * t.max(),
                 self.batch as f64 / t.median(),
                 out::bytes(bytes as u64),
-                100.0 * share,
+                out::short(rate),
+                100.0 * rate / same,
+                out::short(same),
+                100.0 * rate / read,
                 out::short(read),
                 memory.map_or("unknown".into(), out::bytes)
             ))?;

@@ -20,10 +20,10 @@ use super::safetensors::{StoredType, TensorFile};
 use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use crate::backend::cpu::pool::Pool;
-use crate::backend::cpu::stored::{Format, Row, StoredMatrix};
+use crate::backend::cpu::stored::{Format, Row, Store};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
-use crate::model::stored_weights::{StoredWeights, is_matrix};
+use crate::model::stored_weights::{Part, StoredWeights, is_matrix};
 use crate::model::weights::{ParamSpec, Weights, parameters};
 use ::safetensors::Dtype;
 use serde_json::{Map, Value, json};
@@ -197,16 +197,16 @@ fn read_codes(
             return Err(folder::mismatch(files, &[message]));
         }
     }
-    StoredWeights::assemble(config, format, |spec, into| {
-        if let Some(into) = into {
+    StoredWeights::assemble(config, format, |spec, part| match part {
+        Part::Rest(into) => {
             let shape = file.shape(&spec.name)?;
             if shape != spec.shape {
                 let message = format!("{} is {shape:?}, but config.json says {:?}", spec.name, spec.shape);
                 return Err(folder::mismatch(files, &[message]));
             }
-            return file.read_into(&spec.name, into).map(|()| None);
+            file.read_into(&spec.name, into)
         }
-        read_matrix(pool, spec, file, format).map(Some)
+        Part::Matrix(store, _) => read_matrix(pool, spec, file, format, store),
     })
 }
 
@@ -215,14 +215,15 @@ fn read_matrix(
     spec: &ParamSpec,
     file: &TensorFile,
     format: Format,
-) -> Result<StoredMatrix> {
+    store: &mut Store,
+) -> Result<()> {
     let (n, k) = (spec.shape[0], spec.shape[1]);
     let [packed, scale, _] = tensors(spec, format);
     let words = packed.2[1] * 4;
     let groups = scale.2[1];
     let packed = file.read_bytes(&packed.0, packed.1, &packed.2)?;
     let scales = file.read_bytes(&scale.0, scale.1, &scale.2)?;
-    StoredMatrix::from_rows(pool, format, (n, k), &|index, row| {
+    store.add(pool, format, (n, k), &|index, row| {
         let bytes = &packed[index * words..][..words];
         row.codes.clear();
         row.codes.extend((0..k).map(|i| match format {

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::weights::{ParamSpec, Weights, parameters};
 use crate::backend::cpu::pool::Pool;
-use crate::backend::cpu::stored::{Format, StoredMatrix};
+use crate::backend::cpu::stored::{Format, Store, StoredMatrix};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,15 @@ pub struct StoredWeights {
     rest: Weights,
     /// Bytes that one token reads.
     streamed: usize,
+}
+
+/// Where a parameter belongs.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Among those in f32.
+    Rest(&'a mut [f32]),
+    /// A matrix of this shape (n, k), to be added to the store.
+    Matrix(&'a mut Store, (usize, usize)),
 }
 
 /// Whether a parameter is one of the matrices that are stored: every linear weight, the head, the token embedding.
@@ -69,53 +78,49 @@ impl StoredWeights {
         mut fill: impl FnMut(&ParamSpec, &mut [f32]) -> Result<()>,
     ) -> Result<Self> {
         let mut values = Vec::new();
-        Self::assemble(config, format, |spec, into| {
+        Self::assemble(config, format, |spec, part| {
             values.clear();
             values.resize(spec.len(), 0.0);
             fill(spec, &mut values)?;
-            match into {
-                Some(rest) => rest.copy_from_slice(&values),
-                None => {
-                    let shape = (spec.shape[0], spec.shape[1]);
-                    let stored = StoredMatrix::quantise(pool, format, shape, &values)
-                        .map_err(|e| e.fact(format!("in {}", spec.name)))?;
-                    return Ok(Some(stored));
-                }
+            match part {
+                Part::Rest(rest) => rest.copy_from_slice(&values),
+                Part::Matrix(store, shape) => store
+                    .add_values(pool, format, shape, &values)
+                    .map_err(|e| e.fact(format!("in {}", spec.name)))?,
             }
-            Ok(None)
+            Ok(())
         })
     }
 
-    /// Calls `part` for each parameter: it writes into the slice it is given, or returns a stored matrix.
+    /// Asks `fill` to put one parameter after another where it belongs.
     ///
     /// # Errors
-    /// Those of `part`; a matrix of another shape or format.
+    /// Those of `fill`; a matrix that it did not add.
     pub fn assemble(
         config: &Config,
         format: Format,
-        mut part: impl FnMut(&ParamSpec, Option<&mut [f32]>) -> Result<Option<StoredMatrix>>,
+        mut fill: impl FnMut(&ParamSpec, Part<'_>) -> Result<()>,
     ) -> Result<Self> {
         config.validate()?;
         let all = parameters(config);
-        let mut rest = Weights::of(all.iter().filter(|s| !is_matrix(s)).cloned().collect());
-        let mut matrices = BTreeMap::new();
+        let (matrices, rest): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_matrix);
+        let mut rest = Weights::of(rest);
+        let shape = |s: &ParamSpec| (s.shape[0], s.shape[1]);
+        let mut store = Store::new(format, &matrices.iter().map(shape).collect::<Vec<_>>());
         for spec in &all {
-            if !is_matrix(spec) {
-                part(spec, Some(rest.get_mut(&spec.name)?))?;
-                continue;
-            }
-            let wanted = (spec.shape[0], spec.shape[1]);
-            match part(spec, None)? {
-                Some(m) if m.shape() == wanted && m.format() == format => {
-                    matrices.insert(spec.name.clone(), Arc::new(m));
-                }
-                other => {
-                    let found = other.map(|m| (m.shape(), m.format()));
-                    let message = format!("{} is {found:?}, not {wanted:?} in {format:?}", spec.name);
-                    return Err(Error::new(Kind::Shape, "store weights", message));
-                }
-            }
+            let part = match is_matrix(spec) {
+                true => Part::Matrix(&mut store, shape(spec)),
+                false => Part::Rest(rest.get_mut(&spec.name)?),
+            };
+            fill(spec, part)?;
         }
+        let found = store.finish();
+        let wanted = matrices.iter().map(|s| (s.name.clone(), shape(s)));
+        if !found.iter().map(|m| (m.shape(), m.format())).eq(wanted.clone().map(|w| (w.1, format))) {
+            let message = "a matrix is missing, or has another shape or format";
+            return Err(Error::new(Kind::Shape, "store weights", message));
+        }
+        let matrices = wanted.zip(found).map(|((name, _), m)| (name, Arc::new(m))).collect();
         let mut weights = Self { format, matrices, rest, streamed: 0 };
         weights.streamed = weights.streamed(config);
         Ok(weights)

@@ -33,7 +33,7 @@ use super::pool::{Pool, Ptr};
 use crate::backend::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 use layout::{Layout, PANEL};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a weight is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,29 +96,73 @@ impl Format {
 /// Most rows of x for the kernels that are bound by memory.
 const FEW_ROWS: usize = 8;
 
-/// A matrix w (n, k) in panels.
+/// A matrix w (n, k) in panels. Several may lie in one piece of memory; a clone shares it.
 #[derive(Clone, Debug)]
 pub struct StoredMatrix {
     layout: Layout,
-    memory: Buffer,
+    memory: Arc<Buffer>,
+    /// First byte.
+    at: usize,
 }
 
-impl StoredMatrix {
-    /// Packs `values` (n, k), row-major.
+/// Matrices that lie one after another in one piece of memory: on huge pages, however small each is.
+#[derive(Debug)]
+pub struct Store {
+    memory: Buffer,
+    layouts: Vec<(Layout, usize)>,
+    used: usize,
+}
+
+impl Store {
+    /// Room for matrices of one format and these shapes (n, k), to be added in any order.
+    #[must_use]
+    pub fn new(format: Format, shapes: &[(usize, usize)]) -> Self {
+        let bytes: usize = shapes.iter().map(|&(n, k)| Layout { format, n, k }.bytes()).sum();
+        Self { memory: Buffer::zeros(bytes / size_of::<f32>()), layouts: vec![], used: 0 }
+    }
+
+    /// Packs rows that `fill` writes: `n` of them, in any order, on the pool's workers.
+    ///
+    /// # Errors
+    /// The first that `fill` returns; [`Kind::Shape`] for a row of the wrong length, a code that is too large, or a
+    /// matrix for which there is no room.
+    pub fn add(
+        &mut self,
+        pool: &Pool,
+        format: Format,
+        (n, k): (usize, usize),
+        fill: &Fill<'_>,
+    ) -> Result<()> {
+        let layout = Layout { format, n, k };
+        let room = self.memory.len() * size_of::<f32>() - self.used;
+        if layout.bytes() > room {
+            let message = format!("{} bytes for ({n}, {k}), but there is room for {room}", layout.bytes());
+            return Err(Error::new(Kind::Shape, "quantise", message));
+        }
+        let start = Ptr(self.memory.as_mut_ptr().cast::<u8>().wrapping_add(self.used));
+        // SAFETY: this part of the buffer is ours alone, and as large as the layout says.
+        unsafe { pack_rows(pool, layout, start, fill)? };
+        self.layouts.push((layout, self.used));
+        self.used += layout.bytes();
+        Ok(())
+    }
+
+    /// [`Self::add`] of `values` (n, k), row-major.
     ///
     /// # Errors
     /// [`Kind::Shape`] for another number of values, [`Kind::Numeric`] for one that is not finite or beyond bf16.
-    pub fn quantise(
+    pub fn add_values(
+        &mut self,
         pool: &Pool,
         format: Format,
         (n, k): (usize, usize),
         values: &[f32],
-    ) -> Result<Self> {
+    ) -> Result<()> {
         if values.len() != n * k {
             let message = format!("{} values for a matrix ({n}, {k})", values.len());
             return Err(Error::new(Kind::Shape, "quantise", message));
         }
-        Self::from_rows(pool, format, (n, k), &|index, row| {
+        self.add(pool, format, (n, k), &|index, row| {
             let values = &values[index * k..][..k];
             quantise::encode(format, values, row).map_err(|at| {
                 let message = format!("element ({index}, {at}) is {}", values[at]);
@@ -128,46 +172,63 @@ impl StoredMatrix {
         })
     }
 
-    /// Packs rows that `fill` writes: `n` of them, in any order, on the pool's workers.
-    ///
-    /// # Errors
-    /// The first that `fill` returns; [`Kind::Shape`] for a row of the wrong length, or a code that is too large.
-    pub fn from_rows(
-        pool: &Pool,
-        format: Format,
-        (n, k): (usize, usize),
-        fill: &(dyn Fn(usize, &mut Row) -> Result<()> + Sync),
-    ) -> Result<Self> {
-        let layout = Layout { format, n, k };
-        let mut matrix = Self { layout, memory: Buffer::zeros(layout.bytes() / 4) };
-        let size = layout.panel_bytes();
-        let start = Ptr(matrix.memory.as_mut_ptr().cast::<u8>());
-        let fault: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-        pool.split(layout.panels(), 1, &|panels| {
-            let mut row = Row::default();
-            for panel in panels {
-                // SAFETY: panels are disjoint parts of the buffer, and this range is this worker's.
-                let bytes = unsafe { start.slice(panel * size, size) };
-                for lane in 0..PANEL.min(n - panel * PANEL) {
-                    let index = panel * PANEL + lane;
-                    let ready = fill(index, &mut row).and_then(|()| layout.check(index, &row));
-                    match ready {
-                        Ok(()) => layout.pack(bytes, lane, &row),
-                        Err(error) => {
-                            let mut first = fault.lock().unwrap_or_else(|e| e.into_inner());
-                            if first.as_ref().is_none_or(|(row, _)| *row > index) {
-                                *first = Some((index, error));
-                            }
-                            return;
+    /// The matrices, in the order they were added.
+    #[must_use]
+    pub fn finish(self) -> Vec<StoredMatrix> {
+        let memory = Arc::new(self.memory);
+        let matrix = |(layout, at)| StoredMatrix { layout, memory: Arc::clone(&memory), at };
+        self.layouts.into_iter().map(matrix).collect()
+    }
+}
+
+/// Writes a row of a matrix, by its index.
+pub type Fill<'a> = dyn Fn(usize, &mut Row) -> Result<()> + Sync + 'a;
+
+/// # Safety
+/// `start` has `layout.bytes()` zero bytes that nobody else touches.
+unsafe fn pack_rows(pool: &Pool, layout: Layout, start: Ptr<u8>, fill: &Fill<'_>) -> Result<()> {
+    let size = layout.panel_bytes();
+    let fault: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    pool.split(layout.panels(), 1, &|panels| {
+        let mut row = Row::default();
+        for panel in panels {
+            // SAFETY: panels are disjoint parts of the memory, and this range is this worker's.
+            let bytes = unsafe { start.slice(panel * size, size) };
+            for lane in 0..PANEL.min(layout.n - panel * PANEL) {
+                let index = panel * PANEL + lane;
+                match fill(index, &mut row).and_then(|()| layout.check(index, &row)) {
+                    Ok(()) => layout.pack(bytes, lane, &row),
+                    Err(error) => {
+                        let mut first = fault.lock().unwrap_or_else(PoisonError::into_inner);
+                        if first.as_ref().is_none_or(|(row, _)| *row > index) {
+                            *first = Some((index, error));
                         }
+                        return;
                     }
                 }
             }
-        });
-        match fault.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some((_, error)) => Err(error),
-            None => Ok(matrix),
         }
+    });
+    match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+impl StoredMatrix {
+    /// A matrix in memory of its own; see [`Store::add_values`].
+    ///
+    /// # Errors
+    /// As [`Store::add_values`].
+    pub fn quantise(
+        pool: &Pool,
+        format: Format,
+        shape: (usize, usize),
+        values: &[f32],
+    ) -> Result<Self> {
+        let mut store = Store::new(format, &[shape]);
+        store.add_values(pool, format, shape, values)?;
+        Ok(store.finish().remove(0))
     }
 
     /// How weights are stored.
@@ -189,7 +250,7 @@ impl StoredMatrix {
     }
 
     fn start(&self) -> *const u8 {
-        self.memory.as_ptr().cast()
+        self.memory.as_ptr().cast::<u8>().wrapping_add(self.at)
     }
 
     /// A row's codes and scales.
@@ -198,7 +259,7 @@ impl StoredMatrix {
     /// If there is no such row.
     pub fn row(&self, index: usize, row: &mut Row) {
         assert!(index < self.layout.n, "row {index} of {}", self.layout.n);
-        let bytes: &[u8] = bytemuck::cast_slice(&self.memory);
+        let bytes = &bytemuck::cast_slice::<f32, u8>(&self.memory)[self.at..];
         let size = self.layout.panel_bytes();
         self.layout.unpack(&bytes[index / PANEL * size..][..size], index % PANEL, row);
     }
