@@ -142,7 +142,7 @@ fn tiles(_: &Pool) -> Option<f64> {
 }
 
 /// How far ahead the reading of memory asks for what comes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 16 << 10;
 
 /// Bytes per second in which `bytes` bytes are read in order, again and again: what a product of one row with
 /// weights of that size can reach at most. Caches that hold a part of them count, as they do for the product.
@@ -157,23 +157,53 @@ pub fn read_speed(pool: &Pool, bytes: usize) -> Result<f64> {
 /// Seconds in which all of `arrays` is read.
 fn read(pool: &Pool, arrays: &[&[f32]]) -> f64 {
     best(9, pool, &|worker| {
-        let mut sums = [0_u32; 128];
         for array in arrays {
-            let at = |worker: usize| array.len() / 128 * worker / pool.threads() * 128;
-            for line in array[at(worker)..at(worker + 1)].chunks_exact(128) {
+            let at = |worker: usize| array.len() / LINES * worker / pool.threads() * LINES;
+            let mine = &array[at(worker)..at(worker + 1)];
+            match Features::get().used {
+                // SAFETY: `used` was detected.
                 #[cfg(target_arch = "x86_64")]
-                for part in line.chunks_exact(16) {
-                    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                    // SAFETY: a hint; nothing is accessed.
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_byte_add(AHEAD).cast()) };
-                }
-                for (sum, x) in sums.iter_mut().zip(line) {
-                    *sum = sum.wrapping_add(x.to_bits());
-                }
+                Isa::Amx | Isa::Avx512 => unsafe { read_avx512(mine) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { read_avx2(mine) },
+                _ => read_plain(mine),
             }
         }
-        std::hint::black_box(sums);
     })
+}
+
+/// Elements read at a time: eight lines of a cache.
+const LINES: usize = 128;
+
+/// Adds up all bits.
+#[inline(always)]
+fn read_plain(data: &[f32]) {
+    let mut sums = [0_u32; LINES];
+    for lines in data.chunks_exact(LINES) {
+        #[cfg(target_arch = "x86_64")]
+        for line in lines.chunks_exact(16) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint; nothing is accessed.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_byte_add(AHEAD).cast()) };
+        }
+        for (sum, x) in sums.iter_mut().zip(lines) {
+            *sum = sum.wrapping_add(x.to_bits());
+        }
+    }
+    std::hint::black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn read_avx512(data: &[f32]) {
+    read_plain(data);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn read_avx2(data: &[f32]) {
+    read_plain(data);
 }
 
 /// (read, triad) in 10^9 bytes per second.

@@ -25,7 +25,7 @@ const TOGETHER: usize = 4;
 /// Fewest multiply-adds worth another worker.
 const GRAIN: usize = 1 << 16;
 /// How far ahead memory is asked for: about what is on its way while one line is used.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 16 << 10;
 
 /// `y (m, n) = x (m, k) · wᵀ` for m up to [`FEW_ROWS`].
 pub(super) fn product(

@@ -37,7 +37,7 @@ pub(super) trait Vector: Copy {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint; nothing is accessed.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(p.cast());
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = p;
