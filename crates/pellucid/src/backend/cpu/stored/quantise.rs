@@ -65,12 +65,13 @@ pub(super) fn encode(format: Format, values: &[f32], row: &mut Row) -> Result<()
 fn best(group: &[f32], extreme: f32) -> u16 {
     let error = |bits: u16| {
         let (scale, inverse) = (float(bits), 1.0 / float(bits));
-        group.iter().fold(0.0f32, |sum, &x| {
-            let far = x - scale * nearest(x * inverse).clamp(-8, 7) as f32;
+        // Squares of large and of small weights are numbers in f64 only.
+        group.iter().fold(0.0f64, |sum, &x| {
+            let far = f64::from(x - scale * nearest(x * inverse).clamp(-8, 7) as f32);
             sum + far * far
         })
     };
-    let mut found = (f32::INFINITY, 0);
+    let mut found = (f64::INFINITY, 0);
     for part in TRIED {
         let bits = bf16(extreme / part);
         let error = error(bits);

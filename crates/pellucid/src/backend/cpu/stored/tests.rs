@@ -184,8 +184,8 @@ fn extreme_sizes_are_stored_and_multiplied() {
             let back = reference::weights(&matrix);
             let most = match format {
                 // Parts of the largest of a group, about 4.
-                Format::Bf16 => 4.0 / 256.0,
-                Format::Int8 => 4.0 / 240.0,
+                Format::Bf16 => 5.0 / 256.0,
+                Format::Int8 => 5.0 / 240.0,
                 Format::Int4 => 0.5,
             };
             for (a, b) in w.iter().zip(&back) {
