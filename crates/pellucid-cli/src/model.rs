@@ -81,7 +81,8 @@ impl Model {
         if codes.is_none() && format.is_none() {
             return Self::load(folder);
         }
-        let loaded = checkpoint::load_stored(pool, &found, codes.filter(|_| format.is_none()).or(format))?;
+        let loaded =
+            checkpoint::load_stored(pool, &found, codes.filter(|_| format.is_none()).or(format))?;
         let tokenizer = match loaded.tokenizer {
             Some(_) => Some(Tokenizer::from_folder(&found)?),
             None => Tokenizer::from_folder(&found).ok(),

@@ -241,7 +241,10 @@ fn a_model_is_quantised_and_read_again() {
     let train = ["train", "--data", "text.txt", "--checkpoint.folder", "run"];
     ok(&[&train[..], &sizes, &rest].concat(), folder.path());
     let loss = |args: &[&str]| -> f64 {
-        let said = ok(&[&["eval"][..], args, &["text.txt", "--time", "16", "--json"]].concat(), folder.path());
+        let said = ok(
+            &[&["eval"][..], args, &["text.txt", "--time", "16", "--json"]].concat(),
+            folder.path(),
+        );
         let value: serde_json::Value = serde_json::from_str(&said).unwrap();
         value["loss"].as_f64().unwrap()
     };
@@ -257,9 +260,19 @@ fn a_model_is_quantised_and_read_again() {
         ok(&["generate", "run", "the ", "-n", "5", "--weights", kind], folder.path());
     }
     let wrong = pellucid(&["generate", "int4", "a", "--weights", "int8"], folder.path());
-    assert!(text(&wrong.stderr).contains("holds int4, but int8 is asked for"), "{}", text(&wrong.stderr));
+    assert!(
+        text(&wrong.stderr).contains("holds int4, but int8 is asked for"),
+        "{}",
+        text(&wrong.stderr)
+    );
     let same = pellucid(&["quantise", "int4", "--to", "int4", "--out", "int4"], folder.path());
     assert!(text(&same.stderr).contains("would replace what it is made from"));
-    ok(&["bench", "decode", "--recipe", "tiny", "--weights", "int4", "--tokens", "4"], folder.path());
-    ok(&["bench", "prompt", "--recipe", "tiny", "--weights", "int8", "--tokens", "40"], folder.path());
+    ok(
+        &["bench", "decode", "--recipe", "tiny", "--weights", "int4", "--tokens", "4"],
+        folder.path(),
+    );
+    ok(
+        &["bench", "prompt", "--recipe", "tiny", "--weights", "int8", "--tokens", "40"],
+        folder.path(),
+    );
 }

@@ -181,8 +181,11 @@ fn read_codes(
         return Err(fault(LOAD, "codes lie in one file, model.safetensors".into()));
     };
     let held: HashSet<&str> = file.names().collect();
-    faults.extend(wanted.iter().filter(|w| !held.contains(w.as_str())).map(|w| format!("missing: {w}")));
-    faults.extend(held.iter().filter(|h| !wanted.contains(**h)).map(|h| format!("unexpected: {h}")));
+    faults.extend(
+        wanted.iter().filter(|w| !held.contains(w.as_str())).map(|w| format!("missing: {w}")),
+    );
+    faults
+        .extend(held.iter().filter(|h| !wanted.contains(**h)).map(|h| format!("unexpected: {h}")));
     if !faults.is_empty() {
         faults.sort();
         return Err(folder::mismatch(files, &faults));
@@ -191,7 +194,8 @@ fn read_codes(
     for spec in specs.iter().filter(|s| is_matrix(s)) {
         let [_, _, (name, dtype, shape)] = tensors(spec, format);
         let told = file.read_bytes(&name, dtype, &shape)?;
-        let told: Vec<i64> = told.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+        let told: Vec<i64> =
+            told.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
         if told != [spec.shape[0] as i64, spec.shape[1] as i64] {
             let message = format!("{name} says {told:?}, but config.json {:?}", spec.shape);
             return Err(folder::mismatch(files, &[message]));
@@ -201,7 +205,8 @@ fn read_codes(
         Part::Rest(into) => {
             let shape = file.shape(&spec.name)?;
             if shape != spec.shape {
-                let message = format!("{} is {shape:?}, but config.json says {:?}", spec.name, spec.shape);
+                let message =
+                    format!("{} is {shape:?}, but config.json says {:?}", spec.name, spec.shape);
                 return Err(folder::mismatch(files, &[message]));
             }
             file.read_into(&spec.name, into)
@@ -288,7 +293,8 @@ fn write(w: &mut dyn Write, specs: &[ParamSpec], weights: &StoredWeights) -> io:
     };
     // The widest first, so that every tensor lies on a multiple of its own width.
     let (matrices, rest): (Vec<_>, Vec<_>) = specs.iter().partition(|s| is_matrix(s));
-    let parts = |which: usize| matrices.iter().map(move |s| tensors(s, weights.format())[which].clone());
+    let parts =
+        |which: usize| matrices.iter().map(move |s| tensors(s, weights.format())[which].clone());
     parts(2).for_each(|(name, dtype, shape)| entry(name, dtype, shape));
     rest.iter().for_each(|s| entry(s.name.clone(), Dtype::F32, s.shape.clone()));
     parts(0).chain(parts(1)).for_each(|(name, dtype, shape)| entry(name, dtype, shape));

@@ -61,7 +61,8 @@ impl Scorer {
     ) -> Result<Vec<f64>> {
         let to = self.session.ints_mut(self.ids);
         if ids.len() != to.len() || targets.len() != to.len() {
-            let message = format!("{} ids, {} targets, but B·T = {}", ids.len(), targets.len(), to.len());
+            let message =
+                format!("{} ids, {} targets, but B·T = {}", ids.len(), targets.len(), to.len());
             return Err(Error::new(Kind::Shape, "score", message));
         }
         to.copy_from_slice(ids);

@@ -116,7 +116,8 @@ impl StoredWeights {
         }
         let found = store.finish();
         let wanted = matrices.iter().map(|s| (s.name.clone(), shape(s)));
-        if !found.iter().map(|m| (m.shape(), m.format())).eq(wanted.clone().map(|w| (w.1, format))) {
+        if !found.iter().map(|m| (m.shape(), m.format())).eq(wanted.clone().map(|w| (w.1, format)))
+        {
             let message = "a matrix is missing, or has another shape or format";
             return Err(Error::new(Kind::Shape, "store weights", message));
         }
@@ -165,7 +166,8 @@ impl StoredWeights {
         let looked_up = |name: &str| name == "embedding.token" && !config.tied_head;
         let matrices = self.matrices.iter().filter(|(name, _)| !looked_up(name));
         let rest = self.rest.specs().iter().filter(|s| s.name != "embedding.position");
-        matrices.map(|(_, m)| m.bytes()).sum::<usize>() + 4 * rest.map(ParamSpec::len).sum::<usize>()
+        matrices.map(|(_, m)| m.bytes()).sum::<usize>()
+            + 4 * rest.map(ParamSpec::len).sum::<usize>()
     }
 
     /// The same numbers in f32.

@@ -32,7 +32,8 @@ fn a_decoder_on_stored_weights_is_one_on_the_same_numbers_in_f32() {
     let pool = Pool::new(2);
     for (name, config) in zoo() {
         for format in FORMATS {
-            let stored = StoredWeights::from_weights(&pool, &config, weights(&config), format).unwrap();
+            let stored =
+                StoredWeights::from_weights(&pool, &config, weights(&config), format).unwrap();
             let plain = stored.dequantised(&config).unwrap();
             let run = |stored: Option<&StoredWeights>, weights: &Weights| {
                 let (b, c) = (2, config.context);
@@ -42,7 +43,9 @@ fn a_decoder_on_stored_weights_is_one_on_the_same_numbers_in_f32() {
                 };
                 let mut all = vec![];
                 // Few rows: exact to the fixed point of x. A prompt: bf16 tiles where the machine has them.
-                for (seed, t, new) in [(1, 1, [1, 1]), (2, 3, [3, 2]), (3, 1, [1, 1]), (4, 17, [17, 9])] {
+                for (seed, t, new) in
+                    [(1, 1, [1, 1]), (2, 3, [3, 2]), (3, 1, [1, 1]), (4, 17, [17, 9])]
+                {
                     let ids = ids(seed, b * t, config.vocab);
                     all.push(decoder.extend(&pool, weights, &ids, t, &new).unwrap().to_vec());
                 }
@@ -68,7 +71,9 @@ fn another_weight_shows() {
         decoder.extend(&pool, stored.rest(), &[1, 2, 3], 3, &[3]).unwrap().to_vec()
     };
     let right = logits(weights(&config));
-    for name in ["embedding.token", "blocks.1.attn.out.weight", "blocks.0.mlp.in.bias", "norm.weight"] {
+    for name in
+        ["embedding.token", "blocks.1.attn.out.weight", "blocks.0.mlp.in.bias", "norm.weight"]
+    {
         let mut wrong = weights(&config);
         wrong.get_mut(name).unwrap().iter_mut().take(40).for_each(|w| *w += 1.0);
         assert!(distance(&logits(wrong), &right) > 1e-2, "{name}");
@@ -80,8 +85,12 @@ fn another_weight_shows() {
     assert!(error.contains("StoredWeights::rest"), "{error}");
     let mut bad = weights(&config);
     bad.get_mut("blocks.1.mlp.in.weight").unwrap()[33] = f32::NAN;
-    let error = StoredWeights::from_weights(&pool, &config, bad, Format::Int8).unwrap_err().to_string();
-    assert!(error.contains("element (1, 1) is NaN") && error.contains("blocks.1.mlp.in.weight"), "{error}");
+    let error =
+        StoredWeights::from_weights(&pool, &config, bad, Format::Int8).unwrap_err().to_string();
+    assert!(
+        error.contains("element (1, 1) is NaN") && error.contains("blocks.1.mlp.in.weight"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -94,7 +103,8 @@ fn the_scorer_agrees_with_evaluation_in_f32() {
         targets.rotate_left(1);
         targets[5..9].fill(IGNORE);
         for format in FORMATS {
-            let stored = StoredWeights::from_weights(&pool, &config, weights(&config), format).unwrap();
+            let stored =
+                StoredWeights::from_weights(&pool, &config, weights(&config), format).unwrap();
             let mut scorer = Scorer::new(&config, &stored, (b, t), 2).unwrap();
             let got = scorer.losses(&pool, &stored, &ids, &targets).unwrap();
             let options = TrainOptions {
@@ -127,15 +137,18 @@ fn folders_of_codes_and_folders_read_into_codes() {
     for (name, config) in zoo() {
         let weights = weights(&config);
         let generation = GenerationConfig { eos: vec![3], ..GenerationConfig::default() };
-        checkpoint::save(&path("plain"), &config, &weights, None, &generation, StoredType::F32).unwrap();
+        checkpoint::save(&path("plain"), &config, &weights, None, &generation, StoredType::F32)
+            .unwrap();
         assert_eq!(stored_format(&path("plain")).unwrap(), None);
         for format in FORMATS {
-            let direct = StoredWeights::from_weights(&pool, &config, weights.clone(), format).unwrap();
+            let direct =
+                StoredWeights::from_weights(&pool, &config, weights.clone(), format).unwrap();
             let direct = direct.dequantised(&config).unwrap();
             let read = load_stored(&pool, &path("plain"), Some(format)).unwrap();
             assert_eq!(bits(&read.weights.dequantised(&config).unwrap()), bits(&direct), "{name}");
             if format == Format::Bf16 {
-                let refused = save_stored(&path("codes"), &config, &read.weights, None, &generation);
+                let refused =
+                    save_stored(&path("codes"), &config, &read.weights, None, &generation);
                 assert!(refused.is_err());
                 continue;
             }
@@ -166,7 +179,8 @@ fn damaged(pool: &Pool, folder: &Path, file: &str, change: impl Fn(Vec<u8>) -> V
 fn damaged_folders_are_refused_with_the_reason() {
     let (pool, config) = (Pool::new(1), tiny("gpt2"));
     let folder = tempfile::tempdir().unwrap();
-    let stored = StoredWeights::from_weights(&pool, &config, weights(&config), Format::Int4).unwrap();
+    let stored =
+        StoredWeights::from_weights(&pool, &config, weights(&config), Format::Int4).unwrap();
     save_stored(folder.path(), &config, &stored, None, &GenerationConfig::default()).unwrap();
     let swap = |from: &'static str, to: &'static str| {
         move |bytes: Vec<u8>| {
@@ -194,13 +208,21 @@ fn damaged_folders_are_refused_with_the_reason() {
     });
     assert!(endless.contains("_scale[") && endless.contains("not finite"), "{endless}");
     let config_file = "config.json";
-    let group = damaged(&pool, folder.path(), config_file, swap("\"group_size\": 32", "\"group_size\": 64"));
+    let group = damaged(
+        &pool,
+        folder.path(),
+        config_file,
+        swap("\"group_size\": 32", "\"group_size\": 64"),
+    );
     assert!(group.contains("not one this library reads"), "{group}");
-    let width = damaged(&pool, folder.path(), config_file, swap("\"hidden\": 48", "\"hidden\": 80"));
+    let width =
+        damaged(&pool, folder.path(), config_file, swap("\"hidden\": 48", "\"hidden\": 80"));
     assert!(width.contains("config.json"), "{width}");
     let bits = damaged(&pool, folder.path(), config_file, |b| {
         let text = String::from_utf8(b).unwrap();
-        text.replace("\"num_bits\": 4", "\"num_bits\": 8").replace("size\": 32", "size\": 128").into_bytes()
+        text.replace("\"num_bits\": 4", "\"num_bits\": 8")
+            .replace("size\": 32", "size\": 128")
+            .into_bytes()
     });
     assert!(bits.contains("is I32") || bits.contains("is BF16"), "{bits}");
     load_stored(&pool, folder.path(), None).unwrap();

@@ -208,8 +208,7 @@ fn read_avx2(data: &[f32]) {
 
 /// (read, triad) in 10^9 bytes per second.
 fn memory(pool: &Pool) -> Result<(f64, f64)> {
-    let mut arrays =
-        [array(pool, ELEMENTS)?, array(pool, ELEMENTS)?, array(pool, ELEMENTS)?];
+    let mut arrays = [array(pool, ELEMENTS)?, array(pool, ELEMENTS)?, array(pool, ELEMENTS)?];
     let read = read(pool, &arrays.each_ref().map(|a| &**a));
     let [a, b, c] = &mut arrays;
     let part = |worker: usize| {

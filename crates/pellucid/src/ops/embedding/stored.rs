@@ -47,7 +47,12 @@ impl InferenceOp for StoredEmbedding {
         let (ids, past) = (operands.ints[0], operands.ints[1]);
         let plain = &self.plain;
         if self.table.shape() != (plain.vocab, plain.c) {
-            let message = format!("the table is {:?}, not ({}, {})", self.table.shape(), plain.vocab, plain.c);
+            let message = format!(
+                "the table is {:?}, not ({}, {})",
+                self.table.shape(),
+                plain.vocab,
+                plain.c
+            );
             return Err(Error::new(Kind::Shape, "embedding", message));
         }
         plain.check(ids, past)?;

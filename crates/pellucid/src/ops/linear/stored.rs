@@ -77,7 +77,11 @@ mod tests {
     use crate::tensor::random::Random;
 
     /// Looks ids up in one stored matrix and multiplies with another, beside plain f64.
-    fn both(format: Format, rows: usize, spoil: &dyn Fn(&mut StoredLinear)) -> (Vec<f32>, Vec<f64>) {
+    fn both(
+        format: Format,
+        rows: usize,
+        spoil: &dyn Fn(&mut StoredLinear),
+    ) -> (Vec<f32>, Vec<f64>) {
         let (pool, mut random) = (Pool::new(2), Random::new(3, 1));
         let (v, c) = (19, 70);
         let mut normal = |n: usize| (0..n).map(|_| random.normal()).collect::<Vec<_>>();

@@ -322,7 +322,8 @@ unsafe fn integers<V: Vector, const R: usize, const NIBBLES: bool>(
     let (start, steps) = layout.group_at(group);
     let at = panel.wrapping_add(start);
     let half_bytes = if NIBBLES { 4 * LINE } else { 8 * LINE };
-    let x: [&[u32]; R] = std::array::from_fn(|r| &few.x[(first + r) * sizes.words()..][..sizes.words()]);
+    let x: [&[u32]; R] =
+        std::array::from_fn(|r| &few.x[(first + r) * sizes.words()..][..sizes.words()]);
     let from = group * layout.group_steps() * STEP / 2;
     let pairs: [&[u32]; R] = x.map(|x| &x[from..from + steps * STEP / 2]);
     for part in 0..PANEL / V::LANES {
@@ -331,7 +332,8 @@ unsafe fn integers<V: Vector, const R: usize, const NIBBLES: bool>(
         unsafe {
             let (mut even, mut odd) = ([V::zero(); R], [V::zero(); R]);
             for step in 0..steps {
-                let lines = at.wrapping_add((column / 16 * steps + step) * half_bytes + column % 16 * 4);
+                let lines =
+                    at.wrapping_add((column / 16 * steps + step) * half_bytes + column % 16 * 4);
                 for j in 0..half_bytes / LINE {
                     let w = V::load(lines.wrapping_add(j * LINE));
                     V::fetch(lines.wrapping_add(j * LINE + AHEAD));

@@ -107,14 +107,8 @@ mod tiles {
         finish: Finish<'_>,
     ) {
         let (layout, k) = (matrix.layout, matrix.layout.k);
-        let x = Operand {
-            data: x.as_ptr(),
-            extent: m,
-            k,
-            pitch: k,
-            k_contiguous: true,
-            k_down: false,
-        };
+        let x =
+            Operand { data: x.as_ptr(), extent: m, k, pitch: k, k_contiguous: true, k_down: false };
         let m_panels = m.div_ceil(PANEL);
         Purpose::Shared.lend(m_panels * panel_bytes(1, layout.steps()), |packed| {
             let many = Many { matrix, m, x, packed: Ptr(packed), y, finish };
@@ -145,10 +139,11 @@ mod tiles {
             for first in mine.clone().step_by(W_PANELS) {
                 let panels = first..(first + W_PANELS).min(mine.end);
                 for steps in k_blocks(layout.steps()) {
+                    let next = self.next(&panels, &steps);
                     if layout.format == Format::Bf16 {
                         // Panels are tiles as they lie.
                         let at = self.panel(panels.start).wrapping_add(panel_bytes(1, steps.start));
-                        self.block(panels.clone(), steps, at, layout.panel_bytes());
+                        self.block(panels.clone(), steps, (at, layout.panel_bytes()), next);
                         continue;
                     }
                     let bytes = panel_bytes(1, steps.len());
@@ -158,7 +153,7 @@ mod tiles {
                             // SAFETY: AMX machines have AVX-512 and bf16; the buffer is this worker's.
                             unsafe { unpack(&layout, self.panel(panel), steps.clone(), to) };
                         }
-                        self.block(panels.clone(), steps.clone(), w, bytes);
+                        self.block(panels.clone(), steps.clone(), (w, bytes), next);
                     });
                 }
                 if let Some(finish) = self.finish {
@@ -173,16 +168,34 @@ mod tiles {
             self.matrix.start().wrapping_add(panel * self.matrix.layout.panel_bytes())
         }
 
+        /// Where the codes lie that are wanted after these: in the first of a row of panels, and how many bytes.
+        fn next(&self, panels: &Range<usize>, steps: &Range<usize>) -> (*const u8, usize) {
+            let layout = self.matrix.layout;
+            let (panel, step) = match steps.end < layout.steps() {
+                true => (panels.start, steps.end),
+                false => (panels.end, 0),
+            };
+            let start = layout.group_at(step / layout.group_steps()).0;
+            (self.panel(panel).wrapping_add(start), steps.len() * layout.step_bytes())
+        }
+
         /// All of x with `panels` of w, which lie `pitch` apart from `w` on, over one block of k.
-        fn block(&self, panels: Range<usize>, steps: Range<usize>, w: *const u8, pitch: usize) {
+        fn block(
+            &self,
+            panels: Range<usize>,
+            steps: Range<usize>,
+            (w, pitch): (*const u8, usize),
+            (next, next_bytes): (*const u8, usize),
+        ) {
             let n = self.matrix.layout.n;
             let bytes = panel_bytes(1, steps.len());
             let mut sums = Sums([[0.0; PANEL * PANEL]; 2]);
             let mut pending = Pending::NOTHING;
-            // What comes next: the following panels of w, an eighth at a time.
+            // What comes next comes to L2 meanwhile, as much at a time as one product of panels asks for.
+            let parts = next_bytes.div_ceil(bytes / 8);
             let ahead = |count: usize| {
-                let next = w.wrapping_add(panels.len() * pitch);
-                next.wrapping_add(count / 8 % W_PANELS * pitch + bytes / 8 * (count % 8))
+                let panel = count / parts % W_PANELS * self.matrix.layout.panel_bytes();
+                next.wrapping_add(panel + count % parts * (bytes / 8))
             };
             let mut count = 0;
             for row in 0..self.m.div_ceil(PANEL) {
@@ -243,7 +256,7 @@ mod tiles {
                 let scale = _mm512_castsi512_ps(scales);
                 // A byte or nibble of each lane to its number.
                 let number = |w: __m512i, bits: u32, mask: i32| {
-                    let code = _mm512_srl_epi32(w, _mm_cvtsi32_si128(bits as i32));
+                    let code = _mm512_srlv_epi32(w, _mm512_set1_epi32(bits as i32));
                     let code = _mm512_and_si512(code, _mm512_set1_epi32(mask));
                     _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(code, offset)), scale)
                 };

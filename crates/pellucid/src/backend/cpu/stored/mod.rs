@@ -136,7 +136,8 @@ impl Store {
         let layout = Layout { format, n, k };
         let room = self.memory.len() * size_of::<f32>() - self.used;
         if layout.bytes() > room {
-            let message = format!("{} bytes for ({n}, {k}), but there is room for {room}", layout.bytes());
+            let message =
+                format!("{} bytes for ({n}, {k}), but there is room for {room}", layout.bytes());
             return Err(Error::new(Kind::Shape, "quantise", message));
         }
         let start = Ptr(self.memory.as_mut_ptr().cast::<u8>().wrapping_add(self.used));
@@ -166,8 +167,9 @@ impl Store {
             let values = &values[index * k..][..k];
             quantise::encode(format, values, row).map_err(|at| {
                 let message = format!("element ({index}, {at}) is {}", values[at]);
-                Error::new(Kind::Numeric, "quantise", message)
-                    .hint("weights must be finite, and below 3.38e38; was the training run healthy?")
+                Error::new(Kind::Numeric, "quantise", message).hint(
+                    "weights must be finite, and below 3.38e38; was the training run healthy?",
+                )
             })
         })
     }
@@ -313,7 +315,8 @@ impl Layout {
         let (codes, scales) = (self.k, self.format.scales(self.k));
         if row.codes.len() != codes || row.scales.len() != scales {
             let (a, b) = (row.codes.len(), row.scales.len());
-            let message = format!("row {index} has {a} codes and {b} scales, not {codes} and {scales}");
+            let message =
+                format!("row {index} has {a} codes and {b} scales, not {codes} and {scales}");
             return Err(Error::new(Kind::Shape, "quantise", message));
         }
         let most = ((1_u32 << self.format.bits()) - 1) as u16;

@@ -100,20 +100,39 @@ fn wrong_kernels_are_caught() {
         let good = read(&|r, j, l| code(&r[j], l) * scale(&r[j], l / group));
         assert_eq!(good, right);
         type Wrong<'a> = (&'a str, Box<dyn Fn(&[Row], usize, usize) -> f32 + 'a>);
-        let wrong: Vec<Wrong<'_>> = vec![
-            ("offset forgotten", Box::new(|r, j, l| f32::from(r[j].codes[l]) * scale(&r[j], l / group))),
-            ("scale of the next group", Box::new(|r, j, l| code(&r[j], l) * scale(&r[j], l / group + 1))),
-            ("scale of the next row", Box::new(|r, j, l| code(&r[j], l) * scale(&r[(j + 1) % n], l / group))),
-            ("neighbours in k exchanged", Box::new(|r, j, l| code(&r[j], l ^ 1) * scale(&r[j], l / group))),
-            ("halves of a step exchanged", Box::new(|r, j, l| {
-                let l = if l < 256 { l ^ 16 } else { l };
-                code(&r[j], l) * scale(&r[j], l / group)
-            })),
-            ("last value of k left out", Box::new(|r, j, l| {
-                if l + 1 == k { 0.0 } else { code(&r[j], l) * scale(&r[j], l / group) }
-            })),
-            ("NaN", Box::new(|_, _, _| f32::NAN)),
-        ];
+        let wrong: Vec<Wrong<'_>> =
+            vec![
+                (
+                    "offset forgotten",
+                    Box::new(|r, j, l| f32::from(r[j].codes[l]) * scale(&r[j], l / group)),
+                ),
+                (
+                    "scale of the next group",
+                    Box::new(|r, j, l| code(&r[j], l) * scale(&r[j], l / group + 1)),
+                ),
+                (
+                    "scale of the next row",
+                    Box::new(|r, j, l| code(&r[j], l) * scale(&r[(j + 1) % n], l / group)),
+                ),
+                (
+                    "neighbours in k exchanged",
+                    Box::new(|r, j, l| code(&r[j], l ^ 1) * scale(&r[j], l / group)),
+                ),
+                (
+                    "halves of a step exchanged",
+                    Box::new(|r, j, l| {
+                        let l = if l < 256 { l ^ 16 } else { l };
+                        code(&r[j], l) * scale(&r[j], l / group)
+                    }),
+                ),
+                (
+                    "last value of k left out",
+                    Box::new(|r, j, l| {
+                        if l + 1 == k { 0.0 } else { code(&r[j], l) * scale(&r[j], l / group) }
+                    }),
+                ),
+                ("NaN", Box::new(|_, _, _| f32::NAN)),
+            ];
         for isa in sets() {
             assert!(agrees(&matrix, isa, (m, &x), &right, &run(&matrix, isa, 2, m, &x)).is_ok());
             for (name, f) in &wrong {
@@ -160,7 +179,10 @@ fn nan_and_infinity_are_seen_in_their_row_only() {
                     for (row, y) in y.chunks(40).enumerate() {
                         let finite = y.iter().all(|y| y.is_finite());
                         let none = y.iter().all(|y| !y.is_finite());
-                        assert!(if row == 1 { none } else { finite }, "{format:?} {isa:?} {m} {row}");
+                        assert!(
+                            if row == 1 { none } else { finite },
+                            "{format:?} {isa:?} {m} {row}"
+                        );
                     }
                 }
             }
@@ -219,7 +241,9 @@ fn rows_come_back_as_they_were_given() {
         store.add(&Pool::new(2), format, (70, 161), &copy).unwrap();
         assert!(store.add_values(&Pool::new(1), format, (3, 5), &normal(2, 15)).is_err());
         let again = store.finish().pop().unwrap();
-        let bits = |m: &StoredMatrix| m.memory[m.at / 4..][..m.bytes() / 4].iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let bits = |m: &StoredMatrix| {
+            m.memory[m.at / 4..][..m.bytes() / 4].iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
         assert!(bits(&again) == bits(&matrix), "{format:?}");
         matrix.row(69, &mut row);
         assert_eq!((row.codes.len(), row.scales.len()), (161, format.scales(161)));
