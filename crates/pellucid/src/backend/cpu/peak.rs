@@ -1,4 +1,4 @@
-#![allow(unsafe_code)] // instruction sets chosen at run time; uninitialised arrays
+#![allow(unsafe_code)] // instruction sets chosen at run time; workers' parts of arrays
 //! What this machine can do at most, measured: the roofs that speeds are compared with.
 
 use std::time::Instant;
@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::features::{Features, Isa};
 use super::gemm::Precision;
 use super::pool::{Pool, Ptr};
+use crate::backend::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 
 /// Speeds of this machine with all workers of a pool, the best of a few short runs.
@@ -17,7 +18,7 @@ pub struct Peak {
     pub fma_f32_gflops: f64,
     /// 10^9 operations per second in bf16 tile products on registers.
     pub tile_bf16_gflops: Option<f64>,
-    /// 10^9 bytes per second read from memory, in order.
+    /// 10^9 bytes per second read from memory, in order, from huge pages, 384 MiB of them.
     pub read_gbps: f64,
     /// 10^9 bytes per second in `a = b + s·c`, counting two reads and one write (McCalpin, STREAM,
     /// 1995); the processor also reads `a` before it writes it, which is not counted.
@@ -140,23 +141,80 @@ fn tiles(_: &Pool) -> Option<f64> {
     None
 }
 
+/// How far ahead the reading of memory asks for what comes.
+const AHEAD: usize = 16 << 10;
+
+/// Bytes per second in which `bytes` bytes are read in order, again and again: what a product of one row with
+/// weights of that size can reach at most. Caches that hold a part of them count, as they do for the product.
+///
+/// # Errors
+/// [`Kind::Resource`] if the memory is not there.
+pub fn read_speed(pool: &Pool, bytes: usize) -> Result<f64> {
+    let data = array(pool, (bytes / size_of::<f32>()).next_multiple_of(64))?;
+    Ok(size_of_val(&*data) as f64 / read(pool, &[&data]))
+}
+
+/// Seconds in which all of `arrays` is read.
+fn read(pool: &Pool, arrays: &[&[f32]]) -> f64 {
+    best(9, pool, &|worker| {
+        for array in arrays {
+            let at = |worker: usize| array.len() / LINES * worker / pool.threads() * LINES;
+            let mine = &array[at(worker)..at(worker + 1)];
+            match Features::get().used {
+                // SAFETY: `used` was detected.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Amx | Isa::Avx512 => unsafe { read_avx512(mine) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { read_avx2(mine) },
+                _ => read_plain(mine),
+            }
+        }
+    })
+}
+
+/// Elements read at a time: eight lines of a cache.
+const LINES: usize = 128;
+
+/// Adds up all bits.
+#[inline(always)]
+fn read_plain(data: &[f32]) {
+    let mut sums = [0_u32; LINES];
+    for lines in data.chunks_exact(LINES) {
+        #[cfg(target_arch = "x86_64")]
+        for line in lines.chunks_exact(16) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint; nothing is accessed.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_byte_add(AHEAD).cast()) };
+        }
+        for (sum, x) in sums.iter_mut().zip(lines) {
+            *sum = sum.wrapping_add(x.to_bits());
+        }
+    }
+    std::hint::black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn read_avx512(data: &[f32]) {
+    read_plain(data);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn read_avx2(data: &[f32]) {
+    read_plain(data);
+}
+
 /// (read, triad) in 10^9 bytes per second.
 fn memory(pool: &Pool) -> Result<(f64, f64)> {
-    let mut arrays = [array(pool)?, array(pool)?, array(pool)?];
+    let mut arrays = [array(pool, ELEMENTS)?, array(pool, ELEMENTS)?, array(pool, ELEMENTS)?];
+    let read = read(pool, &arrays.each_ref().map(|a| &**a));
     let [a, b, c] = &mut arrays;
     let part = |worker: usize| {
         let at = |worker: usize| ELEMENTS / 64 * worker / pool.threads() * 64;
         at(worker)..at(worker + 1)
     };
-    let read = best(5, pool, &|worker| {
-        let mut sums = [0_u32; 64];
-        for line in b[part(worker)].chunks_exact(64) {
-            for (sum, x) in sums.iter_mut().zip(line) {
-                *sum = sum.wrapping_add(x.to_bits());
-            }
-        }
-        std::hint::black_box(sums);
-    });
     let out = Ptr(a.as_mut_ptr());
     let triad = best(5, pool, &|worker| {
         let range = part(worker);
@@ -167,25 +225,20 @@ fn memory(pool: &Pool) -> Result<(f64, f64)> {
         }
     });
     let bytes = (ELEMENTS * size_of::<f32>()) as f64;
-    Ok((bytes / read / 1e9, 3.0 * bytes / triad / 1e9))
+    Ok((3.0 * bytes / read / 1e9, 3.0 * bytes / triad / 1e9))
 }
 
-/// Ones, first touched by the worker that will use them.
-fn array(pool: &Pool) -> Result<Vec<f32>> {
-    let mut array: Vec<f32> = Vec::new();
-    array.try_reserve_exact(ELEMENTS).map_err(|error| {
-        Error::new(Kind::Resource, "peak", "384 MiB for the measurement of memory are not there")
-            .source(error)
+/// Ones on huge pages, first touched by the worker that will use them.
+fn array(pool: &Pool, len: usize) -> Result<Buffer> {
+    let mut array = Buffer::try_zeros(len).ok_or_else(|| {
+        let message = format!("{len} numbers for the measurement of memory are not there");
+        Error::new(Kind::Resource, "peak", message)
     })?;
     let start = Ptr(array.as_mut_ptr());
-    pool.split(ELEMENTS, 64, &|range| {
-        for i in range {
-            // SAFETY: inside the capacity; ranges are disjoint.
-            unsafe { start.at(i).write(1.0) };
-        }
+    pool.split(len, 64, &|range| {
+        // SAFETY: ranges are disjoint and inside the array.
+        unsafe { start.slice(range.start, range.len()) }.fill(1.0);
     });
-    // SAFETY: all elements were written.
-    unsafe { array.set_len(ELEMENTS) };
     Ok(array)
 }
 
