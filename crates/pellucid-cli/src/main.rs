@@ -8,6 +8,7 @@ mod measure;
 mod model;
 mod out;
 mod plan;
+mod profile;
 mod progress;
 mod session;
 mod signal;

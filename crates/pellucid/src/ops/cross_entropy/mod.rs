@@ -218,8 +218,9 @@ impl Op for LinearCrossEntropy {
         true
     }
     fn flops(&self) -> (u64, u64) {
+        // Logits; then dx and dw. The few operations of each logit are not counted.
         let one = 2 * (self.n * self.c * self.v) as u64;
-        (one, 3 * one)
+        (one, 2 * one)
     }
 
     fn forward(&self, operands: Forward<'_>) -> Result<()> {
