@@ -20,7 +20,7 @@ impl Roof {
     /// Measures memory; `flops` was measured.
     pub(crate) fn measure(pool: &Pool, flops: f64) -> Result<Self> {
         let peak = Peak::measure(pool)?;
-        Ok(Self { flops, bytes: 1e9 * peak.triad_gbps.max(peak.read_gbps) })
+        Ok(Self { flops, bytes: 1e9 * peak.update_gbps.max(peak.triad_gbps).max(peak.read_gbps) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::features::{Features, Isa};
 use super::gemm::Precision;
 use super::pool::{Pool, Ptr};
+use crate::backend::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 
 /// Speeds of this machine with all workers of a pool, the best of a few short runs.
@@ -22,6 +23,8 @@ pub struct Peak {
     /// 10^9 bytes per second in `a = b + s·c`, counting two reads and one write (McCalpin, STREAM,
     /// 1995); the processor also reads `a` before it writes it, which is not counted.
     pub triad_gbps: f64,
+    /// 10^9 bytes per second in `a = a + s·b`, two reads and one write: all that crosses the bus is counted.
+    pub update_gbps: f64,
 }
 
 /// Elements of each array: far more than caches of one core hold.
@@ -33,13 +36,14 @@ impl Peak {
     /// # Errors
     /// [`Kind::Resource`] if the memory is not there.
     pub fn measure(pool: &Pool) -> Result<Self> {
-        let (read_gbps, triad_gbps) = memory(pool)?;
+        let [read_gbps, triad_gbps, update_gbps] = memory(pool)?;
         Ok(Self {
             threads: pool.threads(),
             fma_f32_gflops: fma(pool),
             tile_bf16_gflops: tiles(pool),
             read_gbps,
             triad_gbps,
+            update_gbps,
         })
     }
 }
@@ -140,52 +144,111 @@ fn tiles(_: &Pool) -> Option<f64> {
     None
 }
 
-/// (read, triad) in 10^9 bytes per second.
-fn memory(pool: &Pool) -> Result<(f64, f64)> {
+/// Reads everything, in [`STREAMS`] places at once: one alone waits for memory's latency.
+#[inline(always)]
+fn read_body(x: &[f32]) {
+    let mut sums = [[0_u32; 16]; STREAMS];
+    let part = x.len() / STREAMS / 16 * 16;
+    for at in (0..part).step_by(16) {
+        for (stream, sums) in sums.iter_mut().enumerate() {
+            let line = &x[stream * part + at..][..16];
+            for (sum, x) in sums.iter_mut().zip(line) {
+                *sum = sum.wrapping_add(x.to_bits());
+            }
+        }
+    }
+    std::hint::black_box(sums);
+}
+
+/// `a = b + c/2`.
+#[inline(always)]
+fn triad_body(a: &mut [f32], b: &[f32], c: &[f32]) {
+    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+        *a = *b + 0.5 * *c;
+    }
+}
+
+/// `a += b/2`.
+#[inline(always)]
+fn update_body(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += 0.5 * *b;
+    }
+}
+
+/// Places read at once by each worker.
+const STREAMS: usize = 4;
+
+/// `body` compiled for what this computer has.
+macro_rules! widest {
+    ($name:ident($($x:ident: $t:ty),*) = $body:ident) => {
+        fn $name($($x: $t),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f")]
+                fn avx512($($x: $t),*) {
+                    $body($($x),*);
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($x: $t),*) {
+                    $body($($x),*);
+                }
+                match Features::get().used {
+                    // SAFETY: `used` was detected.
+                    Isa::Amx | Isa::Avx512 => return unsafe { avx512($($x),*) },
+                    // SAFETY: as above.
+                    Isa::Avx2 => return unsafe { avx2($($x),*) },
+                    _ => {}
+                }
+            }
+            $body($($x),*);
+        }
+    };
+}
+widest!(read(x: &[f32]) = read_body);
+widest!(triad(a: &mut [f32], b: &[f32], c: &[f32]) = triad_body);
+widest!(update(a: &mut [f32], b: &[f32]) = update_body);
+
+/// Read, triad and update in 10^9 bytes per second.
+fn memory(pool: &Pool) -> Result<[f64; 3]> {
     let mut arrays = [array(pool)?, array(pool)?, array(pool)?];
     let [a, b, c] = &mut arrays;
     let part = |worker: usize| {
         let at = |worker: usize| ELEMENTS / 64 * worker / pool.threads() * 64;
         at(worker)..at(worker + 1)
     };
-    let read = best(5, pool, &|worker| {
-        let mut sums = [0_u32; 64];
-        for line in b[part(worker)].chunks_exact(64) {
-            for (sum, x) in sums.iter_mut().zip(line) {
-                *sum = sum.wrapping_add(x.to_bits());
-            }
-        }
-        std::hint::black_box(sums);
-    });
+    let read = best(5, pool, &|worker| read(&b[part(worker)]));
     let out = Ptr(a.as_mut_ptr());
     let triad = best(5, pool, &|worker| {
         let range = part(worker);
         // SAFETY: parts of workers are disjoint and inside `a`.
         let a = unsafe { out.slice(range.start, range.len()) };
-        for ((a, b), c) in a.iter_mut().zip(&b[range.clone()]).zip(&c[range]) {
-            *a = *b + 0.5 * *c;
-        }
+        triad(a, &b[range.clone()], &c[range]);
     });
-    let bytes = (ELEMENTS * size_of::<f32>()) as f64;
-    Ok((bytes / read / 1e9, 3.0 * bytes / triad / 1e9))
+    let update = best(5, pool, &|worker| {
+        let range = part(worker);
+        // SAFETY: as above.
+        update(unsafe { out.slice(range.start, range.len()) }, &b[range]);
+    });
+    let bytes = (ELEMENTS * size_of::<f32>()) as f64 / 1e9;
+    Ok([bytes / read, 3.0 * bytes / triad, 3.0 * bytes / update])
 }
 
-/// Ones, first touched by the worker that will use them.
-fn array(pool: &Pool) -> Result<Vec<f32>> {
-    let mut array: Vec<f32> = Vec::new();
-    array.try_reserve_exact(ELEMENTS).map_err(|error| {
+/// Ones, first touched by the worker that will use them, on huge pages where offered, as the model's memory is.
+fn array(pool: &Pool) -> Result<Buffer> {
+    // Asked for and given back: a buffer that does not fit would end the process.
+    let mut asked: Vec<f32> = Vec::new();
+    asked.try_reserve_exact(ELEMENTS).map_err(|error| {
         Error::new(Kind::Resource, "peak", "384 MiB for the measurement of memory are not there")
             .source(error)
     })?;
+    drop(asked);
+    let mut array = Buffer::zeros(ELEMENTS);
     let start = Ptr(array.as_mut_ptr());
     pool.split(ELEMENTS, 64, &|range| {
-        for i in range {
-            // SAFETY: inside the capacity; ranges are disjoint.
-            unsafe { start.at(i).write(1.0) };
-        }
+        // SAFETY: ranges are disjoint and inside the buffer.
+        unsafe { start.slice(range.start, range.len()) }.fill(1.0);
     });
-    // SAFETY: all elements were written.
-    unsafe { array.set_len(ELEMENTS) };
     Ok(array)
 }
 
@@ -200,7 +263,7 @@ mod tests {
         let start = Instant::now();
         let peak = Peak::measure(&pool).expect("384 MiB");
         eprintln!("{peak:?} in {:?}", start.elapsed());
-        for speed in [peak.fma_f32_gflops, peak.read_gbps, peak.triad_gbps] {
+        for speed in [peak.fma_f32_gflops, peak.read_gbps, peak.triad_gbps, peak.update_gbps] {
             assert!(speed > 0.1 && speed < 1e6, "{peak:?}");
         }
         assert_eq!(peak.tile_bf16_gflops.is_some(), Features::get().used == Isa::Amx);
