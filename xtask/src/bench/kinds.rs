@@ -14,8 +14,8 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(Into::into).collect()
 }
 
-fn ours(line: &str) -> Engine {
-    let command = Ok((root().join("target/release/pellucid"), words(line)));
+fn ours(o: &Options, line: &str) -> Engine {
+    let command = Ok((o.binary(), words(line)));
     Engine { name: "pellucid", ours: true, command, output: Output::Json }
 }
 
@@ -107,16 +107,18 @@ fn train(o: &Options, recipe: &str, precision: &str) -> Job {
     let steps = o.steps.unwrap_or(if recipe == "tiny" { 30 } else { 3 });
     let line = format!("--recipe {recipe} --steps {steps} --warmup 2");
     let both = format!("{line} --precision {precision}");
-    let mut engines = vec![ours(&format!("bench train --json {both}"))];
+    let mut engines = vec![ours(o, &format!("bench train --json {both}"))];
     engines.extend(torch(o, "torch_train.py", &both));
-    engines.extend(candle(o, precision, &format!("train {line}")));
+    // candle takes half a minute a step on two cores where others take two seconds.
+    let short = format!("train --recipe {recipe} --steps {} --warmup 1", steps.div_ceil(3));
+    engines.extend(candle(o, precision, &short));
     Job { case: recipe.into(), precision: precision.into(), engines }
 }
 
 fn decode(o: &Options, weights: &str) -> Job {
     let tokens = o.tokens;
     let line = format!("bench decode --recipe gpt2 --weights {weights} --tokens {tokens} --json");
-    let mut engines = vec![ours(&line)];
+    let mut engines = vec![ours(o, &line)];
     let line = format!("--precision {weights} --tokens {tokens}");
     if weights == "int8" && o.wants("torch") {
         engines.push(peer("torch int8", script(o, "torch_decode.py", &line)));
@@ -130,7 +132,7 @@ fn decode(o: &Options, weights: &str) -> Job {
 
 fn prompt(o: &Options, precision: &str) -> Job {
     let line = format!("bench prompt --recipe gpt2 --weights {precision} --tokens 512 --json");
-    let mut engines = vec![ours(&line)];
+    let mut engines = vec![ours(o, &line)];
     let line = format!("--precision {precision} --tokens 512 --repeats 5");
     engines.extend(torch(o, "torch_prompt.py", &line));
     engines.extend(candle(o, precision, "prompt --recipe gpt2 --tokens 512"));
@@ -148,7 +150,7 @@ fn attention(o: &Options, t: usize, precision: &str) -> Job {
     let line = format!(
         "--t {t} --heads {heads} --d 64 --batch 1 --precision {precision} --repeats {repeats} --json"
     );
-    let mut engines = vec![ours(&format!("bench attention {line}"))];
+    let mut engines = vec![ours(o, &format!("bench attention {line}"))];
     if o.wants("torch") {
         engines.push(peer("torch sdpa", script(o, "torch_attention.py", &line)));
     }
@@ -181,7 +183,7 @@ fn cold_start(o: &Options) -> Result<Job, String> {
         Ok(folder) => folder,
         Err(reason) if o.kinds.len() > 1 => {
             // The rest is not to be lost for it.
-            let engine = Engine { command: Err(reason), ..ours("") };
+            let engine = Engine { command: Err(reason), ..ours(o, "") };
             let engines = vec![engine];
             return Ok(Job { case: "first token".into(), precision: "f32".into(), engines });
         }
@@ -191,11 +193,8 @@ fn cold_start(o: &Options) -> Result<Job, String> {
     let mut command = words("generate");
     command.extend([folder.clone(), "First".into()]);
     command.extend(words("-n 1 -t 0 --no-echo --ignore-end"));
-    let own = Engine {
-        command: Ok((root().join("target/release/pellucid"), command)),
-        output: Output::FirstByte,
-        ..ours("")
-    };
+    let own =
+        Engine { command: Ok((o.binary(), command)), output: Output::FirstByte, ..ours(o, "") };
     let mut engines = vec![own];
     if o.wants("torch") {
         let started = script(o, "cold_start.py", "").map(|(python, mut arguments)| {

@@ -24,8 +24,7 @@ fn field(path: &str, key: &str) -> Option<String> {
 
 /// Everything a reader needs to judge the numbers.
 pub(super) fn machine(o: &Options) -> Result<Value, String> {
-    let pellucid = root().join("target/release/pellucid");
-    let output = Command::new(pellucid).args(["doctor", "--json"]).output();
+    let output = Command::new(o.binary()).args(["doctor", "--json"]).output();
     let output = output.map_err(|e| format!("pellucid doctor: {e}"))?;
     let doctor: Value = serde_json::from_slice(&output.stdout)
         .map_err(|e| format!("pellucid doctor --json: {e}"))?;

@@ -39,6 +39,7 @@ what runs
   --steps N           timed steps of a process [3; tiny 30]
   --tokens N          timed tokens when decoding [48]
   --limit SECONDS     of one process [240]
+  --pellucid FILE     this binary of ours; nothing is built
   --quick             one round, fewer steps, tiny and gpt2, T up to 4096
 
 where it goes
@@ -56,7 +57,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let mut options = Options::parse(arguments)?;
-    crate::run("cargo", &["build", "--release", "--package", "pellucid-cli"])?;
+    if options.pellucid.is_none() {
+        crate::run("cargo", &["build", "--release", "--package", "pellucid-cli"])?;
+    }
     if options.peers.iter().any(|p| p == "candle")
         && let Err(reason) = candle::build()
     {

@@ -1,5 +1,8 @@
 //! What was asked for; anything unknown is an error.
 
+use crate::root;
+use std::path::PathBuf;
+
 /// Kinds of measurement.
 pub(super) const KINDS: [&str; 5] = ["train", "decode", "prompt", "attention", "start"];
 const PEERS: [&str; 3] = ["torch", "candle", "llama.cpp"];
@@ -23,6 +26,8 @@ pub(super) struct Options {
     pub(super) steps: Option<usize>,
     pub(super) tokens: usize,
     pub(super) limit: u64,
+    /// A binary to measure in place of the one that is built.
+    pub(super) pellucid: Option<String>,
     pub(super) name: Option<String>,
     pub(super) add: bool,
     /// Why candle does not run although asked for.
@@ -71,6 +76,7 @@ impl Options {
                 "--python" => o.python = Some(value()?),
                 "--gguf" => o.gguf = Some(value()?),
                 "--model" => o.model = Some(value()?),
+                "--pellucid" => o.pellucid = Some(value()?),
                 "--name" => o.name = Some(value()?),
                 "--peers" => o.peers = list(argument, &value()?, &PEERS)?,
                 "--recipes" => o.recipes = list(argument, &value()?, &RECIPES)?,
@@ -104,7 +110,9 @@ impl Options {
     }
 
     fn check_files(&self) -> Result<(), String> {
-        for (name, path) in [("--gguf", &self.gguf), ("--model", &self.model)] {
+        let files =
+            [("--gguf", &self.gguf), ("--model", &self.model), ("--pellucid", &self.pellucid)];
+        for (name, path) in files {
             if let Some(path) = path
                 && !std::path::Path::new(path).exists()
             {
@@ -117,6 +125,11 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Our binary.
+    pub(super) fn binary(&self) -> PathBuf {
+        self.pellucid.as_ref().map_or_else(|| root().join("target/release/pellucid"), PathBuf::from)
     }
 
     /// Whether a peer was asked for.
