@@ -20,7 +20,7 @@ pub(crate) fn train(run: &RunConfig, quiet: bool) -> Result<Outcome> {
 /// Plans the run and says what it would cost.
 pub(crate) fn dry(run: &RunConfig) -> Result<()> {
     let Planned { config, graph, weights, .. } = plan(run)?;
-    let positions = run.batch(&config) * run.time(&config);
+    let positions = run.batch(&config) * run.time(&config) * run.train.accumulation;
     let budget = Budget::new(weights.data().len(), positions, graph.activation_bytes());
     let flops = (graph.flops_per_step() * run.train.accumulation as u64) as f64;
     out::line(format!("{} parameters", out::count(weights.count() as u64)))?;

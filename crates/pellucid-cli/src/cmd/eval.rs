@@ -78,6 +78,7 @@ impl Eval {
         let options = TrainOptions {
             batch: self.batch,
             time,
+            pass_rows: None,
             training: Training::default(),
             precision: Precision::F32,
         };

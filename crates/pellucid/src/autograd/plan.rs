@@ -153,10 +153,15 @@ impl Plan {
         self.arena * size_of::<f32>()
     }
 
-    /// Floating-point operations of one run, counted from the schedule (recomputation included).
+    /// Floating-point operations of one run; recomputation is not counted.
     #[must_use]
     pub fn flops(&self) -> u64 {
-        self.steps.iter().map(|s| self.step_flops(s)).sum()
+        let mut ran = vec![false; self.tape.nodes.len()];
+        let first = |step: &&Step<Range<usize>>| match step.action {
+            Action::Forward => !std::mem::replace(&mut ran[step.node], true),
+            action => action != Action::Recompute,
+        };
+        self.steps.iter().filter(first).map(|s| self.step_flops(s)).sum()
     }
 
     pub(super) fn step_flops(&self, step: &Step<Range<usize>>) -> u64 {

@@ -91,7 +91,8 @@ impl Settings<'_> {
                 smoothing: self.number("smoothing") as f32,
                 z_loss: self.number("z_loss") as f32,
                 ignore: self.number("ignore") as i32,
-                chunk: 4,
+                rows: 4,
+                columns: 3,
                 ..LinearCrossEntropy::new(self.size("n"), self.size("c"), self.size("v"))
             }),
             "linear" => Box::new(Linear {

@@ -11,7 +11,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::checkpoint::{self, GenerationConfig, StoredType};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
-use crate::model::train_graph::{TrainGraph, TrainOptions};
+use crate::model::train_graph::{TrainGraph, TrainOptions, pass_rows};
 use crate::model::weights::{ParamSpec, Weights, parameters};
 use crate::text::Tokenizer;
 use std::path::Path;
@@ -108,6 +108,7 @@ pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
     TrainOptions {
         batch: run.batch(config),
         time: run.time(config),
+        pass_rows: None,
         training: Training {
             recompute: match run.train.recompute {
                 RecomputeKind::Nothing => Recompute::Nothing,
@@ -127,7 +128,8 @@ pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
 /// the plan, but making a plan that is far too large would already exhaust the machine.
 fn refuse_the_impossible(run: &RunConfig, config: &Config) -> Result<()> {
     let parameters: u64 = parameters(config).iter().map(|s: &ParamSpec| s.len() as u64).sum();
-    let positions = (run.batch(config) * run.time(config)) as u64;
+    let (batch, time) = (run.batch(config), run.time(config));
+    let positions = (pass_rows(batch, time) * time) as u64;
     let least = 16 * parameters + 4 * positions * config.width as u64 * config.layers as u64;
     match available_memory() {
         Some(available) if least > available => {
@@ -138,7 +140,7 @@ fn refuse_the_impossible(run: &RunConfig, config: &Config) -> Result<()> {
             );
             Err(Error::new(Kind::Resource, "budget", message)
                 .fact(format!("{parameters} parameters: {}", bytes(16 * parameters)))
-                .hint("choose a smaller model.depth, model.width or train.batch"))
+                .hint("choose a smaller model.depth, model.width or train.time"))
         }
         _ => Ok(()),
     }

@@ -164,7 +164,8 @@ pub(super) fn pretrain_on(
     let run = job.run.resolved(job.config);
     let positions = run.batch(job.config) * run.time(job.config);
     let elements = job.weights.data().len();
-    let budget = Budget::new(elements, positions, job.graph.activation_bytes());
+    let held = positions * run.train.accumulation;
+    let budget = Budget::new(elements, held, job.graph.activation_bytes());
     let stop = observer.on(&Event::Budget(&budget)) == Control::Stop;
     budget.check(&run, budget.weights)?;
     let folder = RunFolder::open(Path::new(&run.checkpoint.folder), disk)?;
@@ -322,7 +323,7 @@ impl Session<'_, '_> {
     /// Returns whether the loss is the lowest so far.
     fn evaluate(&mut self) -> Result<bool> {
         let Job { graph, data, weights, pool, .. } = &mut self.job;
-        let batch = (&mut self.stepper.ids[..], &mut self.stepper.targets[..]);
+        let batch = self.stepper.micro_batch();
         let evaluation = evaluate(*graph, pool, weights, *data, batch)?;
         let step = self.state.step;
         self.write(&Line::of_evaluation(step, &evaluation))?;

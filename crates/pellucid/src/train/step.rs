@@ -9,7 +9,7 @@ use crate::backend::buffer::Buffer;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 pub use crate::model::train_graph::IGNORE;
-use crate::model::train_graph::TrainGraph;
+use crate::model::train_graph::{TrainGraph, counted};
 use crate::model::weights::{ParamSpec, Weights};
 use std::time::Instant;
 
@@ -74,7 +74,7 @@ impl Graph for TrainGraph {
 pub struct StepReport {
     /// Updates done, this one included.
     pub step: u64,
-    /// Mean training loss over the micro-batches, before the update.
+    /// Mean training loss over all targets, before the update.
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
@@ -91,10 +91,11 @@ pub struct StepReport {
 pub struct Stepper {
     /// Gradients, flat like the weights.
     pub grads: Buffer,
-    /// Token ids `(B, T)`.
+    /// Token ids of an update, `(accumulation, B, T)`.
     pub ids: Vec<i32>,
-    /// Targets `(B, T)`.
+    /// Targets, of the same shape.
     pub targets: Vec<i32>,
+    positions: usize,
     accumulation: usize,
     seed: u64,
     clip: f64,
@@ -115,14 +116,20 @@ impl Stepper {
     ) -> Self {
         Self {
             grads: Buffer::zeros(parameters),
-            ids: vec![0; positions],
-            targets: vec![0; positions],
+            ids: vec![0; positions * accumulation],
+            targets: vec![0; positions * accumulation],
+            positions,
             accumulation,
             seed,
             clip,
             checked: false,
             zero_gradients: vec![],
         }
+    }
+
+    /// Ids and targets of one micro-batch, for another use between updates.
+    pub fn micro_batch(&mut self) -> (&mut [i32], &mut [i32]) {
+        (&mut self.ids[..self.positions], &mut self.targets[..self.positions])
     }
 
     /// Update number `step`, counted from 0. On an error the weights and moments are untouched.
@@ -140,18 +147,23 @@ impl Stepper {
         if !self.checked {
             self.grads.fill(f32::from_bits(UNWRITTEN));
         }
-        for micro in 0..self.accumulation {
-            let number = step * self.accumulation as u64 + micro as u64;
-            data.train(number, &mut self.ids, &mut self.targets)?;
-            let run = RunInfo {
-                training: true,
-                seed: self.seed,
-                step: number,
-                grad_scale: 1.0 / self.accumulation as f32,
-            };
-            let (ids, targets) = (&self.ids, &self.targets);
-            let part = graph.step(pool, weights, &mut self.grads, micro == 0, ids, targets, run)?;
-            loss += f64::from(part) / self.accumulation as f64;
+        let first = step * self.accumulation as u64;
+        let size = self.positions.max(1);
+        let batches = self.ids.chunks_mut(size).zip(self.targets.chunks_mut(size));
+        for (number, (ids, targets)) in (first..).zip(batches) {
+            data.train(number, ids, targets)?;
+        }
+        // A micro-batch weighs as much as it has targets, so that cutting a batch changes nothing.
+        let all = counted(&self.targets).max(1) as f64;
+        let batches = self.ids.chunks(size).zip(self.targets.chunks(size));
+        for (number, (ids, targets)) in (first..).zip(batches) {
+            let share = counted(targets) as f64 / all;
+            let grad_scale = share as f32;
+            let run = RunInfo { training: true, seed: self.seed, step: number, grad_scale };
+            let overwrite = number == first;
+            let grads = &mut self.grads;
+            let part = graph.step(pool, weights, grads, overwrite, ids, targets, run)?;
+            loss += f64::from(part) * share;
         }
         if !self.checked {
             self.check_first_gradients(weights.specs(), &optimizer.trainable())?;
@@ -166,7 +178,7 @@ impl Stepper {
         let lr = schedule.lr(step);
         let scale = clip::scale(grad_norm, self.clip);
         optimizer.update(pool, weights, &self.grads, step, (lr, scale))?;
-        let tokens = (self.ids.len() * self.accumulation) as u64;
+        let tokens = self.ids.len() as u64;
         let seconds = start.elapsed().as_secs_f64();
         Ok(StepReport { step: step + 1, loss, grad_norm, lr, tokens, seconds })
     }

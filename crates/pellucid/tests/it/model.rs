@@ -16,6 +16,7 @@ fn options(recompute: Recompute) -> TrainOptions {
     TrainOptions {
         batch: B,
         time: T,
+        pass_rows: None,
         training: Training { recompute, accumulates: false },
         precision: Precision::F32,
     }
@@ -154,6 +155,46 @@ fn bf16_products_stay_near_f32() {
     let (full, _) = step(&config, &weights, Recompute::Nothing, 2);
     assert!((low - full).abs() <= 0.03 * full, "{low} {full}");
     assert!(low.to_bits() != full.to_bits(), "bf16 is a precision of its own");
+}
+
+#[test]
+fn passes_of_a_few_rows_change_neither_loss_nor_gradients() {
+    let pool = Pool::new(2);
+    for (name, config) in zoo() {
+        let weights = stirred(&config);
+        let (ids, mut targets) = batch(&config);
+        // Passes of 2 and 1 rows, with few targets in the last: a mean of means would be wrong.
+        targets[2 * T + 3..].fill(IGNORE);
+        let run = |pass_rows| {
+            let o = TrainOptions { pass_rows, ..options(Recompute::Cheap) };
+            let mut graph = TrainGraph::new(&config, o, 2).unwrap();
+            let mut grads = vec![f32::NAN; weights.data().len()];
+            let loss =
+                graph.step(&pool, &weights, &mut grads, true, &ids, &targets, run_info()).unwrap();
+            let (mean, each) = graph.evaluate(&pool, &weights, &ids, &targets).unwrap();
+            (loss, grads, mean, each)
+        };
+        let whole = run(Some(B));
+        for rows in [1, 2] {
+            let parts = run(Some(rows));
+            assert!((whole.0 - parts.0).abs() <= 1e-5, "{name}: {} {}", whole.0, parts.0);
+            assert!((whole.2 - parts.2).abs() <= 1e-5, "{name}: {} {}", whole.2, parts.2);
+            assert!(distance(&whole.3, &parts.3) <= 1e-5, "{name}");
+            for spec in weights.specs() {
+                let (a, b) = (&whole.1[spec.range()], &parts.1[spec.range()]);
+                let size = a.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+                assert!(distance(a, b) <= 1e-5 * size, "{name}: {}", spec.name);
+            }
+        }
+        let cut = 2 * T;
+        let mean = |from: &[f32], t: &[i32]| {
+            let n = t.iter().filter(|&&t| t != IGNORE).count();
+            from.iter().sum::<f32>() / n as f32
+        };
+        let halves =
+            (mean(&whole.3[..cut], &targets[..cut]) + mean(&whole.3[cut..], &targets[cut..])) / 2.0;
+        assert!((halves - whole.0).abs() > 1e-3, "{name}: a mean of means would pass");
+    }
 }
 
 #[test]

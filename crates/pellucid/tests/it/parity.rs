@@ -81,7 +81,8 @@ fn ten_training_steps_of_pytorch() {
         let batch = curve["ids"][0].as_array().unwrap().len();
         let time = curve["ids"][0][0].as_array().unwrap().len();
         let training = Training::default();
-        let options = TrainOptions { batch, time, training, precision: Precision::F32 };
+        let options =
+            TrainOptions { batch, time, pass_rows: None, training, precision: Precision::F32 };
         let mut graph = TrainGraph::new(&config, options, 2).unwrap();
         let mut grads = vec![0.0; weights.data().len()];
         for step in 0..10 {

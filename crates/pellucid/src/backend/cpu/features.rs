@@ -54,6 +54,9 @@ pub struct Features {
     pub avx512: bool,
     /// AVX-512 conversions to bf16.
     pub avx512_bf16: bool,
+    /// `vdpbf16ps` is faster than f32 multiply-adds: AMD's is; on Intel it has half their speed (measured: 230
+    /// against 390 GFLOP/s in products).
+    pub bf16_dots: bool,
     /// The processor has AMX tiles with bf16 products.
     pub amx: bool,
     /// The operating system gave this process the tile registers.
@@ -124,6 +127,7 @@ impl Features {
                 && has!("avx2")
                 && has!("fma"),
             avx512_bf16: has!("avx512bf16"),
+            bf16_dots: has!("avx512bf16") && amd(),
             amx,
             amx_permitted: amx && tiles_permitted(),
             neon: false,
@@ -139,6 +143,7 @@ impl Features {
             avx2: false,
             avx512: false,
             avx512_bf16: false,
+            bf16_dots: false,
             amx: false,
             amx_permitted: false,
             neon: cfg!(target_arch = "aarch64"), // part of the base architecture
@@ -150,6 +155,13 @@ impl Features {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The vendor string of CPUID leaf 0.
+#[cfg(target_arch = "x86_64")]
+fn amd() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
 }
 
 /// AMX-TILE and AMX-BF16 in CPUID leaf 7, tile state enabled in XCR0.
@@ -202,6 +214,7 @@ mod tests {
             avx2: true,
             avx512: true,
             avx512_bf16: true,
+            bf16_dots: false,
             amx: true,
             amx_permitted: true,
             neon: false,

@@ -84,19 +84,19 @@ impl Op for BiasForgotten {
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
     let shapes = [
-        // n, c, v, smoothing, z_loss, bias, chunk, every which row is ignored (0: none), grad_scale
-        (1, 1, 2, 0.0, 0.0, false, 32, 0, 0.5),
-        (5, 7, 11, 0.0, 0.0, false, 32, 0, 0.25),
-        (13, 8, 67, 0.1, 0.0, true, 4, 3, 2.0),
-        (9, 5, 131, 0.0, 1e-2, true, 2, 4, 0.5),
-        (33, 16, 257, 0.2, 1e-3, false, 32, 2, 16.0),
-        (6, 3, 5, 0.1, 1e-2, true, 3, 0, 3.0),
+        // n, c, v, smoothing, z_loss, bias, rows and columns of a chunk, every which row is ignored (0: none), grad_scale
+        (1, 1, 2, 0.0, 0.0, false, (32, 2), 0, 0.5),
+        (5, 7, 11, 0.0, 0.0, false, (32, 4), 0, 0.25),
+        (13, 8, 67, 0.1, 0.0, true, (4, 32), 3, 2.0),
+        (9, 5, 131, 0.0, 1e-2, true, (2, 131), 4, 0.5),
+        (33, 16, 257, 0.2, 1e-3, false, (32, 64), 2, 16.0),
+        (6, 3, 5, 0.1, 1e-2, true, (3, 9), 0, 3.0),
     ];
-    for (n, c, v, smoothing, z_loss, bias, chunk, every, grad_scale) in shapes {
+    for (n, c, v, smoothing, z_loss, bias, (rows, columns), every, grad_scale) in shapes {
         let ignore = -7;
         let target = |i: usize| {
             let ignored = every > 0
-                && (i.is_multiple_of(every) || (chunk..2 * chunk).contains(&i) && every == 4);
+                && (i.is_multiple_of(every) || (rows..2 * rows).contains(&i) && every == 4);
             if ignored { ignore } else { ((i * i + 3) % v) as i32 }
         };
         let targets: Vec<i32> = (0..n).map(target).collect();
@@ -105,14 +105,15 @@ pub fn cases() -> Vec<Case> {
             smoothing,
             z_loss,
             ignore,
-            chunk,
+            rows,
+            columns,
             ..LinearCrossEntropy::new(n, c, v)
         };
         let (smoothing, z_loss) = (f64::from(smoothing), f64::from(z_loss));
         let dims = Dims { n, c, v, smoothing, z_loss, ignore };
         let bias = |params: &[Vec<f64>]| params.get(1).cloned().unwrap_or_default();
         cases.push(Case {
-            name: format!("cross_entropy/{n}x{c}x{v}/chunk{chunk}"),
+            name: format!("cross_entropy/{n}x{c}x{v}/chunk{rows}x{columns}"),
             wrong: wrong(&op, &targets),
             op: Box::new(op),
             ints: vec![targets],

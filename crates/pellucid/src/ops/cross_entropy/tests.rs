@@ -1,5 +1,6 @@
 use super::*;
 use crate::autograd::RunInfo;
+use crate::backend::cpu::pool::Pool;
 use crate::ops::harness::{Values, produce};
 
 #[test]
@@ -47,10 +48,26 @@ fn logits_far_from_zero_and_nan_logits_are_told_apart() {
 }
 
 #[test]
-fn chunks_are_whole_multiples_of_32_rows_and_about_26_megabytes() {
-    assert_eq!(chunk_rows(4096, 50257), 128);
-    assert_eq!(chunk_rows(4096, 128_256), 32);
-    assert_eq!(chunk_rows(4096, 256), 1024);
-    assert_eq!(chunk_rows(5, 256), 32);
-    assert_eq!(chunk_rows(4096, 10_000_000), 32);
+fn minus_infinity_in_one_chunk_hides_nothing_in_another() {
+    let run = RunInfo { grad_scale: 1.0, ..Default::default() };
+    let loss = |w: [f64; 6]| {
+        let op = LinearCrossEntropy { columns: 2, ..LinearCrossEntropy::new(1, 1, 6) };
+        let values =
+            Values { inputs: vec![vec![1.0]], params: vec![w.to_vec()], ints: vec![vec![4]] };
+        produce(&op, &values, &[vec![1.0], vec![0.0]], run, &Pool::new(1), None).outputs[0][0]
+    };
+    let low = f64::NEG_INFINITY;
+    assert!((loss([low, low, low, low, 1.0, 1.0]) - 2f32.ln()).abs() < 1e-6);
+    assert!((loss([1.0, 1.0, low, low, 1.0, low]) - 3f32.ln()).abs() < 1e-6);
+    assert!(loss([f64::NAN, f64::NAN, 1.0, 1.0, 1.0, 1.0]).is_nan());
+    assert!(loss([1.0, 1.0, 1.0, 1.0, 1.0, f64::NAN]).is_nan());
+}
+
+#[test]
+fn logits_of_a_chunk_stay_in_cache_unless_all_of_them_are_few() {
+    assert_eq!(chunk(4096, 50257), (1024, 2048));
+    assert_eq!(chunk(100, 50257), (128, 50257));
+    assert_eq!(chunk(4096, 256), (1024, 256));
+    assert_eq!(chunk(5, 256), (32, 256));
+    assert_eq!(chunk(1, 10_000_000), (32, 65536));
 }

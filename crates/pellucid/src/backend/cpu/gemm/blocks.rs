@@ -10,7 +10,7 @@ use super::amx::{K_STEP, PANEL, Panels, Tiles, multiply, panel_bytes};
 use super::pack::{Operand, ones, pack};
 use super::pending::Pending;
 use super::scratch::Purpose;
-use super::{Finish, Limits, Tile};
+use super::{Finish, Limits, Tile, dots};
 use crate::backend::cpu::pool::{Pool, Ptr};
 
 /// Panels of columns in one finished tile of C when the columns are shared.
@@ -27,6 +27,8 @@ pub(super) struct Product<'a> {
     pub(super) accumulate: bool,
     pub(super) finish: Finish<'a>,
     pub(super) limits: Limits,
+    /// On AMX tiles; else one term on AVX-512 vectors.
+    pub(super) tiles: bool,
 }
 
 /// Contiguous parts of equal size, but for one unit.
@@ -46,7 +48,8 @@ type Work<'a> = &'a (dyn Fn(usize) + Sync);
 /// Computes a product with k > 0, m > 0 and n > 0; no pool: on the calling thread.
 ///
 /// # Safety
-/// `Features::used` is `Amx`; the operands are readable; c is writable and nobody else's.
+/// `Features::used` is `Amx`, or AVX-512 with bf16 exists, `TERMS` is 1 and `p.tiles` is not set; the operands are
+/// readable; c is writable and nobody else's.
 pub(super) unsafe fn product<const TERMS: usize>(pool: Option<&Pool>, p: &Product<'_>) {
     let (m_panels, n_panels) = (p.a.extent.div_ceil(PANEL), p.b.extent.div_ceil(PANEL));
     let steps = p.a.k.div_ceil(K_STEP);
@@ -151,8 +154,8 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
 
     /// This worker's part of the streamed operand, block by block.
     fn multiply(&self, worker: usize, workers: usize) {
-        // SAFETY: `product` promises AMX.
-        let _tiles = unsafe { Tiles::configure() };
+        // SAFETY: `product` promises AMX where tiles are asked for.
+        let _tiles = self.p.tiles.then(|| unsafe { Tiles::configure() });
         let streamed = self.operands().1;
         let mine = part(streamed.extent.div_ceil(PANEL), worker, workers);
         for block in parts(mine.len(), self.p.limits.stream_panels) {
@@ -208,7 +211,7 @@ impl<const TERMS: usize> Stage<'_, TERMS> {
                     let next = self.pending(i, row * PANEL, col * PANEL);
                     // SAFETY: tiles are configured in `multiply`; the panels were packed with
                     // `steps` steps; this worker alone has this part of c.
-                    unsafe { sums.multiply::<TERMS>(at, steps, next) };
+                    unsafe { sums.multiply::<TERMS>(self.p.tiles, at, steps, next) };
                 }
             }
             if let (true, Some(finish)) = (last, self.p.finish) {
@@ -250,11 +253,23 @@ struct Sums {
 
 impl Sums {
     /// # Safety
-    /// See [`multiply`]; nobody else touches the part of c that `next` describes.
-    unsafe fn multiply<const TERMS: usize>(&mut self, at: Panels, steps: usize, next: Pending) {
+    /// See [`multiply`] and [`dots::multiply`]; nobody else touches the part of c that `next` describes.
+    unsafe fn multiply<const TERMS: usize>(
+        &mut self,
+        tiles: bool,
+        at: Panels,
+        steps: usize,
+        next: Pending,
+    ) {
         let sums = self.blocks[self.turn].as_mut_ptr();
         // SAFETY: `pending` is about the other block.
-        unsafe { multiply::<TERMS>(at, steps, sums, &mut self.pending) };
+        unsafe {
+            if tiles {
+                multiply::<TERMS>(at, steps, sums, &mut self.pending);
+            } else {
+                dots::multiply(at, steps, sums, &mut self.pending);
+            }
+        }
         self.pending = Pending { from: sums, ..next };
         self.turn = 1 - self.turn;
     }

@@ -4,6 +4,7 @@
 //! | machine | `F32` | `Bf16` |
 //! |---|---|---|
 //! | AMX | three bf16 per f32, six tile products ([`amx`]) | one tile product |
+//! | AVX-512 of AMD with bf16 | as below | the same panels, `vdpbf16ps` ([`dots`]) |
 //! | else | the `gemm` crate's vector kernels ([`plain`]) | the same on rounded copies |
 //! | a few rows | dot products at the speed of memory ([`few`]) | the same, rounding as it reads |
 //!
@@ -22,6 +23,8 @@ use super::pool::{Pool, Ptr};
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod dots;
 mod few;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod pack;
@@ -151,7 +154,8 @@ pub fn gemm(
     finish: Finish<'_>,
 ) {
     let limits = Limits::of(precision);
-    let call = Call { precision, dims, a, b, c_stride, accumulate, finish, limits };
+    let dots = precision == Precision::Bf16 && Features::get().bf16_dots;
+    let call = Call { precision, dims, a, b, c_stride, accumulate, finish, limits, dots };
     call.run(Some(pool), c, Features::get().used);
 }
 
@@ -170,7 +174,8 @@ pub(crate) fn gemm_block(
     accumulate: bool,
 ) {
     let limits = Limits::of(precision);
-    let call = Call { precision, dims, a, b, c_stride, accumulate, finish: None, limits };
+    let dots = precision == Precision::Bf16 && Features::get().bf16_dots;
+    let call = Call { precision, dims, a, b, c_stride, accumulate, finish: None, limits, dots };
     call.run(None, c, Features::get().used);
 }
 
@@ -205,6 +210,8 @@ struct Call<'a> {
     accumulate: bool,
     finish: Finish<'a>,
     limits: Limits,
+    /// `vdpbf16ps` may be used.
+    dots: bool,
 }
 
 impl Call<'_> {
@@ -222,8 +229,8 @@ impl Call<'_> {
             self.empty(c);
         } else if m <= FEW_ROWS {
             few::rows(self, pool, c, isa);
-        } else if isa == Isa::Amx {
-            self.tiles(pool, c);
+        } else if isa == Isa::Amx || isa == Isa::Avx512 && self.dots {
+            self.panels(pool, c, isa);
         } else {
             plain::product(self, pool, c, isa);
         }
@@ -243,7 +250,7 @@ impl Call<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn tiles(&self, pool: Option<&Pool>, c: Ptr<f32>) {
+    fn panels(&self, pool: Option<&Pool>, c: Ptr<f32>, isa: Isa) {
         let GemmDims { m, n, k } = self.dims;
         let operand = |x: Mat<'_>, extent, k_down| {
             let (k_stride, other) =
@@ -260,8 +267,9 @@ impl Call<'_> {
             accumulate: self.accumulate,
             finish: self.finish,
             limits: self.limits,
+            tiles: isa == Isa::Amx,
         };
-        // SAFETY: `run` checked the extents; it calls this only where AMX is used.
+        // SAFETY: `run` checked the extents; it calls this only where AMX is used, or `dots` may be.
         unsafe {
             match self.precision {
                 Precision::F32 => blocks::product::<3>(pool, &p),
@@ -271,7 +279,7 @@ impl Call<'_> {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn tiles(&self, pool: Option<&Pool>, c: Ptr<f32>) {
+    fn panels(&self, pool: Option<&Pool>, c: Ptr<f32>, _: Isa) {
         plain::product(self, pool, c, Isa::Portable);
     }
 }

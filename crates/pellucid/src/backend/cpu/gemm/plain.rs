@@ -21,29 +21,41 @@ pub(super) fn product(call: &Call<'_>, pool: Option<&Pool>, c: Ptr<f32>, isa: Is
     }
     Purpose::Rows.lend((m * k + k * n) * size_of::<f32>(), |buffer| {
         let copy = Ptr(buffer.cast::<f32>());
-        rounded_rows(call.a, m, k, copy, pool);
         let b_copy = Ptr(copy.0.wrapping_add(m * k));
-        rounded_rows(call.b, k, n, b_copy, pool);
-        // SAFETY: both copies were written whole just now, and nobody writes them any more.
-        let (a, b): (&[f32], &[f32]) = unsafe { (copy.slice(0, m * k), b_copy.slice(0, k * n)) };
-        parts(call, Mat::rows(a, k), Mat::rows(b, n), pool, c, isa);
+        // SAFETY: the buffer holds both copies, one after another.
+        let a = unsafe { rounded(call.a, (m, k), copy, pool) };
+        // SAFETY: as above.
+        let b = unsafe { rounded(call.b, (k, n), b_copy, pool) };
+        parts(call, a, b, pool, c, isa);
     });
 }
 
-/// Copies `x (rows, cols)` to row-major `out`, rounded to bf16.
-fn rounded_rows(x: Mat<'_>, rows: usize, cols: usize, out: Ptr<f32>, pool: Option<&Pool>) {
+/// A copy of `x (rows, cols)` without gaps, rounded to bf16, in the same order.
+///
+/// # Safety
+/// `out` has room for it and is nobody else's as long as the copy lives.
+unsafe fn rounded<'a>(
+    x: Mat<'_>,
+    (rows, cols): (usize, usize),
+    out: Ptr<f32>,
+    pool: Option<&Pool>,
+) -> Mat<'a> {
+    let (lines, len, pitch) =
+        if x.col_stride == 1 { (rows, cols, x.row_stride) } else { (cols, rows, x.col_stride) };
     let work = |range: Range<usize>| {
         for i in range {
-            for j in 0..cols {
-                // SAFETY: inside `out`; rows of different ranges are disjoint.
-                unsafe { out.slice(i * cols + j, 1)[0] = to_bf16(x.element(i, j)) };
-            }
+            // SAFETY: line `i` is inside `out`; lines of different ranges are disjoint.
+            let to = unsafe { out.slice(i * len, len) };
+            to.iter_mut().zip(&x.data[i * pitch..]).for_each(|(to, &x)| *to = to_bf16(x));
         }
     };
     match pool {
-        Some(pool) => pool.split(rows, 1, &work),
-        None => work(0..rows),
+        Some(pool) => pool.split(lines, 1, &work),
+        None => work(0..lines),
     }
+    // SAFETY: written whole just now, and nobody writes it any more.
+    let copy = Mat::rows(unsafe { out.slice(0, lines * len) }, len);
+    if x.col_stride == 1 { copy } else { copy.t() }
 }
 
 fn parts(call: &Call<'_>, a: Mat<'_>, b: Mat<'_>, pool: Option<&Pool>, c: Ptr<f32>, isa: Isa) {
