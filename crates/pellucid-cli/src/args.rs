@@ -30,9 +30,12 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::Inspect),
     /// Turn a llama2.c checkpoint into a folder that `transformers` and this command read
     Import(cmd::import::Import),
+    /// Write a model's weights in bf16, int8 or int4, for `generate` and `eval`
+    #[command(visible_alias = "quantize")]
+    Quantise(cmd::quantise::Quantise),
     /// What this computer has and what is used of it
     Doctor(cmd::doctor::Doctor),
-    /// Measure: matrix products, single operations, a training step
+    /// Measure: matrix products, single operations, a training step, decoding, prompts
     Bench(cmd::bench::Bench),
     /// Completions for a shell: `pellucid completions bash > …`
     Completions(cmd::completions::Completions),

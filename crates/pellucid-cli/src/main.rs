@@ -2,6 +2,7 @@
 
 mod args;
 mod cmd;
+mod decode_bench;
 mod examine;
 mod input;
 mod measure;

@@ -1,6 +1,8 @@
 //! A model from a folder, ready to run.
 
+use clap::ValueEnum;
 use pellucid::backend::cpu::pool::Pool;
+use pellucid::backend::cpu::stored::Format;
 use pellucid::checkpoint::{self, GenerationConfig};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::generate::{
@@ -8,15 +10,47 @@ use pellucid::generate::{
 };
 use pellucid::model::config::Config;
 use pellucid::model::decoder::Decoder;
+use pellucid::model::stored_weights::StoredWeights;
 use pellucid::model::weights::Weights;
 use pellucid::text::Tokenizer;
 use pellucid::train::resume;
 use std::path::{Path, PathBuf};
 
+/// How weights are held in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Held {
+    /// As trained
+    F32,
+    /// 16 bits each
+    Bf16,
+    /// 8 bits, and a scale for each 128
+    Int8,
+    /// 4 bits, and a scale for each 32
+    Int4,
+}
+
+impl Held {
+    /// `None` for f32.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Some(Format::Bf16),
+            Self::Int8 => Some(Format::Int8),
+            Self::Int4 => Some(Format::Int4),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.format().map_or("f32", Format::name)
+    }
+}
+
 /// Sizes, weights, tokenizer and defaults.
 pub(crate) struct Model {
     pub(crate) config: Config,
+    /// All weights, or those beside the stored matrices.
     pub(crate) weights: Weights,
+    pub(crate) stored: Option<StoredWeights>,
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) generation: GenerationConfig,
     pub(crate) folder: PathBuf,
@@ -36,7 +70,29 @@ impl Model {
             None => Tokenizer::from_folder(&folder).ok(),
         };
         let (config, weights, generation) = (loaded.config, loaded.weights, loaded.generation);
-        Ok(Self { config, weights, tokenizer, generation, folder })
+        Ok(Self { config, weights, stored: None, tokenizer, generation, folder })
+    }
+
+    /// With weights held as asked; else as the folder has them, plain ones in f32.
+    pub(crate) fn load_as(pool: &Pool, folder: &Path, held: Option<Held>) -> Result<Self> {
+        let found = find(folder)?;
+        let codes = checkpoint::stored_format(&found)?;
+        let format = held.map_or(codes, Held::format);
+        if codes.is_none() && format.is_none() {
+            return Self::load(folder);
+        }
+        let loaded =
+            checkpoint::load_stored(pool, &found, codes.filter(|_| format.is_none()).or(format))?;
+        let tokenizer = match loaded.tokenizer {
+            Some(_) => Some(Tokenizer::from_folder(&found)?),
+            None => Tokenizer::from_folder(&found).ok(),
+        };
+        let (config, generation) = (loaded.config, loaded.generation);
+        let (weights, stored) = match format {
+            None => (loaded.weights.dequantised(&config)?, None),
+            Some(_) => (loaded.weights.rest().clone(), Some(loaded.weights)),
+        };
+        Ok(Self { config, weights, stored, tokenizer, generation, folder: found })
     }
 
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -96,7 +152,12 @@ impl Model {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let capacity = (longest + options.max_new).clamp(1, self.config.context);
         let rows = rows.clamp(1, prompts.len().max(1));
-        let mut decoder = Decoder::new(&self.config, rows, capacity, pool.threads())?;
+        let mut decoder = match &self.stored {
+            None => Decoder::new(&self.config, rows, capacity, pool.threads())?,
+            Some(stored) => {
+                Decoder::with_stored(&self.config, stored, rows, capacity, pool.threads())?
+            }
+        };
         let mut model = WithModel {
             decoder: &mut decoder,
             pool,

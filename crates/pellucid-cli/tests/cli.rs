@@ -230,3 +230,49 @@ fn stories_260k_is_imported_and_tells_its_story() {
     let refused = pellucid(&["generate", "stories", "Once"], folder.path());
     assert!(text(&refused.stderr).contains("--ids"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn a_model_is_quantised_and_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "the cat sat on the mat and the dog sat on the log\n".repeat(60);
+    std::fs::write(folder.path().join("text.txt"), words).unwrap();
+    let sizes = ["--model.layers", "2", "--model.width", "32", "--model.heads", "2"];
+    let rest = ["--train.steps", "30", "--train.time", "16", "--data.tokenizer", "characters"];
+    let train = ["train", "--data", "text.txt", "--checkpoint.folder", "run"];
+    ok(&[&train[..], &sizes, &rest].concat(), folder.path());
+    let loss = |args: &[&str]| -> f64 {
+        let said = ok(
+            &[&["eval"][..], args, &["text.txt", "--time", "16", "--json"]].concat(),
+            folder.path(),
+        );
+        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+        value["loss"].as_f64().unwrap()
+    };
+    let plain = loss(&["run"]);
+    for (kind, most) in [("bf16", 0.02), ("int8", 0.02), ("int4", 0.5)] {
+        let said = ok(&["quantise", "run", "--to", kind, "--out", kind], folder.path());
+        assert!(said.contains(kind), "{said}");
+        let (held, read) = (loss(&["run", "--weights", kind]), loss(&[kind]));
+        assert!((held - plain).abs() < most, "{kind}: {held} {plain}");
+        assert!((read - held).abs() < 0.02, "{kind}: {read} {held}");
+        assert!((loss(&[kind, "--weights", "f32"]) - read).abs() < 0.02);
+        ok(&["generate", kind, "the ", "-n", "5", "-t", "0"], folder.path());
+        ok(&["generate", "run", "the ", "-n", "5", "--weights", kind], folder.path());
+    }
+    let wrong = pellucid(&["generate", "int4", "a", "--weights", "int8"], folder.path());
+    assert!(
+        text(&wrong.stderr).contains("holds int4, but int8 is asked for"),
+        "{}",
+        text(&wrong.stderr)
+    );
+    let same = pellucid(&["quantise", "int4", "--to", "int4", "--out", "int4"], folder.path());
+    assert!(text(&same.stderr).contains("would replace what it is made from"));
+    ok(
+        &["bench", "decode", "--recipe", "tiny", "--weights", "int4", "--tokens", "4"],
+        folder.path(),
+    );
+    ok(
+        &["bench", "prompt", "--recipe", "tiny", "--weights", "int8", "--tokens", "40"],
+        folder.path(),
+    );
+}

@@ -1,5 +1,6 @@
 //! `pellucid bench`
 
+use crate::decode_bench::{Decode, Prompt};
 use crate::measure;
 use crate::out;
 use crate::plan;
@@ -21,6 +22,10 @@ enum What {
     Train(Step),
     /// Every operation of a training step: time, FLOP/s, share of the step
     Ops(Step),
+    /// Decoding one token after another with random weights: time, share of the memory's speed
+    Decode(Decode),
+    /// Reading a prompt with random weights: time, share of the peak of matrix products
+    Prompt(Prompt),
     /// Matrix products of a Transformer's shapes
     Gemm {
         /// f32 or bf16
@@ -72,6 +77,8 @@ impl Bench {
         match self.what {
             What::Train(step) => step.run(step.profile),
             What::Ops(step) => step.run(true),
+            What::Decode(decode) => decode.run(),
+            What::Prompt(prompt) => prompt.run(),
             What::Gemm { precision, threads, json } => gemm(precision, threads, json),
         }
     }

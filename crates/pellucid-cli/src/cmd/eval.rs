@@ -1,13 +1,15 @@
 //! `pellucid eval`
 
-use crate::model::Model;
+use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
 use clap::Args;
 use pellucid::autograd::Training;
 use pellucid::backend::cpu::gemm::Precision;
+use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
 use pellucid::error::Result;
+use pellucid::model::scorer::Scorer;
 use pellucid::model::train_graph::{TrainGraph, TrainOptions};
 use pellucid::train::loss;
 use serde_json::json;
@@ -30,6 +32,9 @@ pub(crate) struct Eval {
     /// Windows at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     batch: usize,
+    /// How weights are held; without it, as the folder has them: plain ones in f32
+    #[arg(long, value_enum, value_name = "KIND")]
+    weights: Option<Held>,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
@@ -40,7 +45,8 @@ pub(crate) struct Eval {
 
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
-        let model = Model::load(&self.model)?;
+        let pool = plan::pool(self.threads);
+        let model = Model::load_as(&pool, &self.model, self.weights)?;
         let tokenizer = model.tokenizer()?;
         let options = CorpusOptions { field: self.field.clone(), ..CorpusOptions::default() };
         let corpus = Corpus::open(&self.data, options)?;
@@ -59,22 +65,54 @@ impl Eval {
         let shard = Arc::new(Shard::from_ids(ids, model.config.vocab)?);
         let time = self.time.unwrap_or(model.config.context).min(model.config.context);
         let windows = Evaluation::all(shard, self.batch, time)?;
-        let (mean, tokens) = self.measure(&model, &windows, time)?;
+        let (mean, tokens) = self.measure(&pool, &model, &windows, time)?;
+        let bytes_of_weights = match &model.stored {
+            Some(stored) => stored.bytes(),
+            None => size_of_val(model.weights.data()),
+        };
         let (perplexity, bits) = (loss::perplexity(mean), loss::bits_per_byte(mean, per_token));
         if self.json {
             return out::json(&json!({ "loss": mean, "perplexity": perplexity,
-                "bits_per_byte": bits, "tokens": tokens, "bytes": bytes, "window": time }));
+                "bits_per_byte": bits, "tokens": tokens, "bytes": bytes, "window": time,
+                "weight_bytes": bytes_of_weights }));
         }
         out::line(format!(
             "loss           {mean:.4} nats per token\nperplexity     {perplexity:.3}\n\
-             bits per byte  {bits:.4}\n{} tokens in windows of {time}; a window's first tokens see little",
-            out::count(tokens)
+             bits per byte  {bits:.4}\n{} tokens in windows of {time}; a window's first tokens see little\n\
+             weights in {}",
+            out::count(tokens),
+            out::bytes(bytes_of_weights as u64)
         ))
     }
 
     /// Mean loss and how many targets counted.
-    fn measure(&self, model: &Model, windows: &Evaluation, time: usize) -> Result<(f64, u64)> {
-        let pool = plan::pool(self.threads);
+    fn measure(
+        &self,
+        pool: &Pool,
+        model: &Model,
+        windows: &Evaluation,
+        time: usize,
+    ) -> Result<(f64, u64)> {
+        let mut ids = vec![0; self.batch * time];
+        let mut targets = vec![IGNORE; self.batch * time];
+        let (mut sum, mut tokens) = (0.0, 0);
+        let mut losses = self.losses(pool, model, time)?;
+        for number in 0..windows.batches() {
+            tokens += windows.fill(number, &mut ids, &mut targets)? as u64;
+            sum += losses(&ids, &targets)?;
+        }
+        Ok((sum / tokens.max(1) as f64, tokens))
+    }
+
+    /// Sums the losses of a batch, with the kernels that inference uses for the weights as they are held.
+    fn losses<'m>(&self, pool: &'m Pool, model: &'m Model, time: usize) -> Result<Losses<'m>> {
+        if let Some(stored) = &model.stored {
+            let size = (self.batch, time);
+            let mut scorer = Scorer::new(&model.config, stored, size, pool.threads())?;
+            return Ok(Box::new(move |ids, targets| {
+                Ok(scorer.losses(pool, stored, ids, targets)?.iter().sum())
+            }));
+        }
         let options = TrainOptions {
             batch: self.batch,
             time,
@@ -83,14 +121,12 @@ impl Eval {
             precision: Precision::F32,
         };
         let mut graph = TrainGraph::new(&model.config, options, pool.threads())?;
-        let mut ids = vec![0; self.batch * time];
-        let mut targets = vec![IGNORE; self.batch * time];
-        let (mut sum, mut tokens) = (0.0, 0);
-        for number in 0..windows.batches() {
-            tokens += windows.fill(number, &mut ids, &mut targets)? as u64;
-            let (_, losses) = graph.evaluate(&pool, &model.weights, &ids, &targets)?;
-            sum += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
-        }
-        Ok((sum / tokens.max(1) as f64, tokens))
+        Ok(Box::new(move |ids, targets| {
+            let (_, losses) = graph.evaluate(pool, &model.weights, ids, targets)?;
+            Ok(losses.iter().map(|&l| f64::from(l)).sum())
+        }))
     }
 }
+
+/// Ids and targets (B, T) to the sum of their losses.
+type Losses<'m> = Box<dyn FnMut(&[i32], &[i32]) -> Result<f64> + 'm>;

@@ -2,7 +2,7 @@
 
 use crate::args::SamplingArgs;
 use crate::input::{parse_ids, text_of};
-use crate::model::Model;
+use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
 use clap::Args;
@@ -48,6 +48,9 @@ pub(crate) struct Generate {
     /// Rows that run at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     batch: usize,
+    /// How weights are held; without it, as the folder has them: plain ones in f32
+    #[arg(long, value_enum, value_name = "KIND")]
+    weights: Option<Held>,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
@@ -57,8 +60,8 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(crate) fn run(self) -> Result<()> {
-        let model = Model::load(&self.model)?;
         let pool = plan::pool(self.threads);
+        let model = Model::load_as(&pool, &self.model, self.weights)?;
         let (texts, prompts) = self.prompts(&model)?;
         let options = GenerateOptions {
             max_new: self.max_new.or(model.generation.max_new_tokens).unwrap_or(128),

@@ -8,6 +8,7 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod quantise;
 pub(crate) mod tokenize;
 pub(crate) mod train;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Tokenize(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Import(c) => c.run(),
+        Command::Quantise(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Completions(c) => c.run(),

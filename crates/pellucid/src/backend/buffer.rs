@@ -22,8 +22,17 @@ impl Buffer {
     /// `len` zeros. Pages are taken from the system when first touched.
     #[must_use]
     pub fn zeros(len: usize) -> Self {
-        let memory = system::Memory::zeroed(len * size_of::<f32>());
-        Self { start: memory.start().cast(), len, memory }
+        Self::try_zeros(len).unwrap_or_else(|| {
+            let layout = std::alloc::Layout::from_size_align(len * size_of::<f32>(), ALIGN);
+            std::alloc::handle_alloc_error(layout.expect("fewer than 2^63 bytes"))
+        })
+    }
+
+    /// As [`Buffer::zeros`]; `None` if the system refuses.
+    #[must_use]
+    pub fn try_zeros(len: usize) -> Option<Self> {
+        let memory = system::Memory::zeroed(len * size_of::<f32>())?;
+        Some(Self { start: memory.start().cast(), len, memory })
     }
 }
 
@@ -40,9 +49,9 @@ mod system {
     }
 
     impl Memory {
-        pub(super) fn zeroed(bytes: usize) -> Self {
+        pub(super) fn zeroed(bytes: usize) -> Option<Self> {
             if bytes == 0 {
-                return Self { base: null_mut(), bytes };
+                return Some(Self { base: null_mut(), bytes });
             }
             // Room to start on a huge page.
             let bytes = if bytes >= HUGE_PAGE { bytes + HUGE_PAGE } else { bytes };
@@ -51,8 +60,7 @@ mod system {
             // SAFETY: a fresh anonymous mapping touches no memory in use.
             let base = unsafe { libc::mmap(null_mut(), bytes, protection, flags, -1, 0) };
             if base == libc::MAP_FAILED {
-                let layout = std::alloc::Layout::from_size_align(bytes, super::ALIGN);
-                std::alloc::handle_alloc_error(layout.expect("fewer than 2^63 bytes"));
+                return None;
             }
             let memory = Self { base: base.cast(), bytes };
             #[cfg(target_os = "linux")]
@@ -60,7 +68,7 @@ mod system {
                 // SAFETY: advice about memory this Memory owns; a refusal changes nothing.
                 unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
             }
-            memory
+            Some(memory)
         }
 
         pub(super) fn start(&self) -> *mut u8 {
@@ -88,8 +96,8 @@ mod system {
     pub(super) struct Memory(Vec<super::Line>);
 
     impl Memory {
-        pub(super) fn zeroed(bytes: usize) -> Self {
-            Self(vec![super::Line([0; super::ALIGN]); bytes.div_ceil(super::ALIGN)])
+        pub(super) fn zeroed(bytes: usize) -> Option<Self> {
+            Some(Self(vec![super::Line([0; super::ALIGN]); bytes.div_ceil(super::ALIGN)]))
         }
 
         pub(super) fn start(&self) -> *mut u8 {

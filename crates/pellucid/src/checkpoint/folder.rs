@@ -5,6 +5,7 @@ use super::names::{Family, Piece, Place, config_json, parse_config};
 use super::safetensors::{Entry, StoredType, TensorFile, Values, shape_text};
 use super::snapshot::Snapshot;
 use super::transaction::{Transaction, plain_name};
+use crate::backend::cpu::stored::Format;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Weights, parameters};
@@ -14,12 +15,12 @@ use std::io::Write;
 use std::path::Path;
 
 const SAVE: &str = "save checkpoint";
-const LOAD: &str = "load checkpoint";
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const GENERATION: &str = "generation_config.json";
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const LOAD: &str = "load checkpoint";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const GENERATION: &str = "generation_config.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Most faults printed.
 const MOST_FAULTS: usize = 24;
 
@@ -118,21 +119,32 @@ pub fn load_config(folder: &Path) -> Result<(Family, Config)> {
 }
 
 fn read_config(folder: &Path, snapshot: &mut Snapshot) -> Result<(Family, Config)> {
-    let text = snapshot.take_text(CONFIG)?.ok_or_else(|| {
-        let message = format!("{}: no {CONFIG} is there", folder.display());
-        Error::new(Kind::Io, LOAD, message)
-            .hint("give a folder that pellucid, or save_pretrained of transformers, wrote")
-    })?;
+    let text = config_text(folder, snapshot)?;
     parse_config(&text, &folder.join(CONFIG).display().to_string())
 }
 
-/// Reads a checkpoint: ours, or one of `transformers` whose family we know, in one file or in shards, with weights in
-/// F32, F16 or BF16. NaN and infinity are read as they are.
-///
-/// # Errors
-/// A missing, truncated or damaged file; a config this library cannot express; tensors that are missing, unexpected,
-/// of the wrong shape or type (all are listed); a tokenizer with more tokens than the model.
-pub fn load(folder: &Path) -> Result<Loaded> {
+/// The text of `config.json`.
+pub(super) fn config_text(folder: &Path, snapshot: &mut Snapshot) -> Result<String> {
+    snapshot.take_text(CONFIG)?.ok_or_else(|| {
+        let message = format!("{}: no {CONFIG} is there", folder.display());
+        Error::new(Kind::Io, LOAD, message)
+            .hint("give a folder that pellucid, or save_pretrained of transformers, wrote")
+    })
+}
+
+/// A checkpoint whose weights are not read yet.
+pub(super) struct Opened {
+    pub(super) family: Family,
+    pub(super) config: Config,
+    /// The format of a folder that holds codes.
+    pub(super) format: Option<Format>,
+    pub(super) files: Vec<TensorFile>,
+    pub(super) generation: GenerationConfig,
+    pub(super) tokenizer: Option<String>,
+}
+
+/// Opens all files as they stand together and reads all but the weights.
+pub(super) fn open(folder: &Path) -> Result<Opened> {
     let names = [CONFIG, WEIGHTS, INDEX, GENERATION, TOKENIZER];
     let mut snapshot = Snapshot::open(folder, &names)?;
     let mut shards = BTreeSet::new();
@@ -144,7 +156,10 @@ pub fn load(folder: &Path) -> Result<Loaded> {
     } else {
         shards.insert(WEIGHTS.to_owned());
     }
-    let (family, config) = read_config(folder, &mut snapshot)?;
+    let (text, name) = (config_text(folder, &mut snapshot)?, folder.join(CONFIG));
+    let name = name.display().to_string();
+    let (family, config) = parse_config(&text, &name)?;
+    let format = super::quantised::format_of(&text, &name)?;
     let mut files = Vec::with_capacity(shards.len());
     for shard in &shards {
         let (path, file) = snapshot.take(shard).ok_or_else(|| {
@@ -153,7 +168,6 @@ pub fn load(folder: &Path) -> Result<Loaded> {
         })?;
         files.push(TensorFile::open(file, &path)?);
     }
-    let (weights, stored) = assemble(&config, family, &files)?;
     let generation = match snapshot.take_text(GENERATION)? {
         Some(text) => {
             GenerationConfig::from_json(&text, &folder.join(GENERATION).display().to_string())?
@@ -164,6 +178,24 @@ pub fn load(folder: &Path) -> Result<Loaded> {
     if let Some(text) = &tokenizer {
         check_tokenizer(text, &config, folder)?;
     }
+    Ok(Opened { family, config, format, files, generation, tokenizer })
+}
+
+/// Reads a checkpoint: ours, or one of `transformers` whose family we know, in one file or in shards, with weights in
+/// F32, F16 or BF16. NaN and infinity are read as they are.
+///
+/// # Errors
+/// A missing, truncated or damaged file; a config this library cannot express; tensors that are missing, unexpected,
+/// of the wrong shape or type (all are listed); a tokenizer with more tokens than the model; weights in int8 or int4,
+/// which [`load_stored`](super::load_stored) reads.
+pub fn load(folder: &Path) -> Result<Loaded> {
+    let Opened { family, config, format, files, generation, tokenizer } = open(folder)?;
+    if let Some(format) = format {
+        let message = format!("{}: the weights are {} codes", folder.display(), format.name());
+        return Err(Error::new(Kind::Format, LOAD, message)
+            .hint("generate and eval read them; train on the model they were made from"));
+    }
+    let (weights, stored) = assemble(&config, family, &files)?;
     Ok(Loaded { config, weights, generation, tokenizer, family, stored })
 }
 
@@ -188,6 +220,24 @@ pub(crate) fn assemble(
     family: Family,
     files: &[TensorFile],
 ) -> Result<(Weights, StoredType)> {
+    let plan = matched(config, family, files)?;
+    let mut weights = Weights::zeros(config);
+    let stored = plan.first().map_or(Ok(StoredType::F32), |(_, file, name)| file.stored(name))?;
+    for (piece, file, name) in &plan {
+        read_piece(piece, file, name, &mut weights)?;
+    }
+    Ok((weights, stored))
+}
+
+/// A piece of our weights, the file that holds it, and its name there.
+pub(super) type Match<'f> = (Piece, &'f TensorFile, &'f str);
+
+/// Every piece that the files hold; an error lists all that does not fit.
+pub(super) fn matched<'f>(
+    config: &Config,
+    family: Family,
+    files: &'f [TensorFile],
+) -> Result<Vec<Match<'f>>> {
     plausible(config, files)?;
     let pieces = family.pieces(config);
     let mut found: HashMap<String, (&TensorFile, &str)> = HashMap::new();
@@ -216,12 +266,7 @@ pub(crate) fn assemble(
     if !faults.is_empty() {
         return Err(mismatch(files, &faults));
     }
-    let mut weights = Weights::zeros(config);
-    let stored = plan.first().map_or(Ok(StoredType::F32), |(_, file, name)| file.stored(name))?;
-    for (piece, file, name) in &plan {
-        read_piece(piece, file, name, &mut weights)?;
-    }
-    Ok((weights, stored))
+    Ok(plan)
 }
 
 fn check(piece: &Piece, file: &TensorFile, name: &str) -> Result<(), String> {
@@ -233,7 +278,7 @@ fn check(piece: &Piece, file: &TensorFile, name: &str) -> Result<(), String> {
     file.stored(name).map(drop).map_err(|e| format!("wrong type: {e}"))
 }
 
-fn mismatch(files: &[TensorFile], faults: &[String]) -> Error {
+pub(super) fn mismatch(files: &[TensorFile], faults: &[String]) -> Error {
     let count = faults.len();
     let path = files.first().map_or_else(String::new, |f| f.path().display().to_string());
     let plural = if count == 1 { " does" } else { "s do" };
@@ -255,7 +300,7 @@ fn mismatch(files: &[TensorFile], faults: &[String]) -> Error {
 }
 
 /// Refuses a config that asks for far more than the files hold, before any memory is asked for.
-fn plausible(config: &Config, files: &[TensorFile]) -> Result<()> {
+pub(super) fn plausible(config: &Config, files: &[TensorFile]) -> Result<()> {
     let held: u128 = files.iter().map(TensorFile::elements).sum();
     let tensors: usize = files.iter().map(|f| f.names().count()).sum();
     let n = |size: usize| size as u128;
@@ -275,7 +320,13 @@ fn plausible(config: &Config, files: &[TensorFile]) -> Result<()> {
     Ok(())
 }
 
-fn read_piece(piece: &Piece, file: &TensorFile, name: &str, weights: &mut Weights) -> Result<()> {
+/// Reads one piece into `weights`, which have its parameter.
+pub(super) fn read_piece(
+    piece: &Piece,
+    file: &TensorFile,
+    name: &str,
+    weights: &mut Weights,
+) -> Result<()> {
     let columns: usize = piece.shape[1..].iter().product();
     match &piece.place {
         Place::Rows(ours, rows) => {

@@ -10,6 +10,8 @@
 //! | `generation_config.json` | how to sample, which tokens end a text |
 //! | `tokenizer.json` | copied as text; the room `text` understands it |
 //!
+//! A folder of int8 or int4 weights has the same files, its `config.json` a `quantization_config` ([`quantised`]).
+//!
 //! [`save`] replaces a whole folder at once ([`transaction`] says how): a crash at any moment, even a power cut or a
 //! full disk, leaves the old checkpoint or the new one, never a mix. [`safetensors`] stores any named tensors, such as
 //! an optimizer's moments; inside a [`Transaction`] they become part of the same whole.
@@ -24,6 +26,8 @@ pub mod generation;
 pub mod import_llama2c;
 /// Foreign names and ours: one table per family.
 pub mod names;
+/// Weights in int8 and int4.
+pub mod quantised;
 /// The format, read and written.
 pub mod safetensors;
 /// Several files read as one.
@@ -40,6 +44,7 @@ pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;
 pub use import_llama2c::import_llama2c;
 pub use names::Family;
+pub use quantised::{LoadedStored, load_stored, save_stored, stored_format};
 pub use safetensors::{StoredType, TensorFile, load_tensors, save_tensors, write_tensors};
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, recover};

@@ -2,9 +2,11 @@
 
 use super::config::{Config, Positions};
 use super::site::Site;
+use super::stored_weights::StoredWeights;
 use super::weights::parameters;
-use crate::autograd::{Ints, Op, Param, Tape, Value};
+use crate::autograd::{InferenceOp, Ints, Op, Param, Tape, Value};
 use crate::backend::cpu::gemm::Precision;
+use crate::backend::cpu::stored::StoredMatrix;
 use crate::error::{Error, Kind, Result};
 use crate::ops::rotary;
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ pub(super) struct Builder<'c> {
     pub(super) precision: Precision,
     pub(super) inputs: Inputs,
     pub(super) rotary: Option<Arc<rotary::Table>>,
+    /// Where the matrices are when they are not parameters of the tape.
+    stored: Option<&'c StoredWeights>,
     params: BTreeMap<String, Param>,
     streams: u32,
     observed: Vec<Site>,
@@ -60,6 +64,17 @@ impl<'c> Builder<'c> {
         purpose: Purpose,
         precision: Precision,
     ) -> Result<Self> {
+        Self::with(config, (b, t), purpose, precision, None)
+    }
+
+    /// As [`Self::new`]; where there are stored weights, only the rest are parameters of the tape.
+    pub(super) fn with(
+        config: &'c Config,
+        (b, t): (usize, usize),
+        purpose: Purpose,
+        precision: Precision,
+        stored: Option<&'c StoredWeights>,
+    ) -> Result<Self> {
         config.validate()?;
         if b == 0 || t == 0 || t > config.context {
             return Err(Error::new(
@@ -74,8 +89,10 @@ impl<'c> Builder<'c> {
         }
         let mut tape = Tape::new();
         let inputs = Inputs { ids: tape.ints(b * t), past: tape.ints(b), new: tape.ints(b) };
-        let params = parameters(config)
-            .into_iter()
+        let all = parameters(config);
+        let specs = stored.map_or(&*all, |s| s.rest().specs());
+        let params = specs
+            .iter()
             .map(|spec| (spec.name.clone(), tape.param(&spec.name, spec.range(), true)))
             .collect();
         let rotary = match config.positions {
@@ -96,6 +113,7 @@ impl<'c> Builder<'c> {
             precision,
             inputs,
             rotary,
+            stored,
             params,
             streams: 0,
             observed: vec![],
@@ -116,6 +134,16 @@ impl<'c> Builder<'c> {
         self.params.get(name).copied().ok_or_else(|| {
             Error::new(Kind::Shape, "transformer", format!("no parameter is named {name:?}"))
         })
+    }
+
+    /// The stored matrix `name`, where matrices are stored.
+    pub(super) fn matrix(&self, name: &str) -> Result<Option<Arc<StoredMatrix>>> {
+        self.stored.map(|stored| stored.matrix(name)).transpose()
+    }
+
+    /// `name.bias`, where there is one.
+    pub(super) fn bias(&self, name: &str) -> Vec<Param> {
+        self.params.get(&format!("{name}.bias")).copied().into_iter().collect()
     }
 
     /// `name.weight`, and `name.bias` where there is one.
@@ -145,6 +173,17 @@ impl<'c> Builder<'c> {
         params: &[Param],
     ) -> Result<Value> {
         Ok(self.tape.push(op, inputs, ints, params)?[0])
+    }
+
+    /// Records an operation with one output that exists only for inference.
+    pub(super) fn push_inference(
+        &mut self,
+        op: impl InferenceOp + 'static,
+        inputs: &[Value],
+        ints: &[Ints],
+        params: &[Param],
+    ) -> Result<Value> {
+        Ok(self.tape.push_inference(op, inputs, ints, params, &[])?[0])
     }
 
     /// Marks a value as the one to be seen at `site`.

@@ -3,9 +3,10 @@
 use super::builder::{Builder, Purpose};
 use super::config::Config;
 use super::head;
+use super::stored_weights::StoredWeights;
 use super::transformer::transformer;
-use super::weights::Weights;
-use crate::autograd::{Ints, Plan, RunInfo, Session, Value};
+use super::weights::{Weights, parameters};
+use crate::autograd::{Ints, Plan, RunInfo, Session, Timing, Value};
 use crate::backend::buffer::Buffer;
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
@@ -25,8 +26,15 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(config: &Config, b: usize, t: usize, capacity: usize, threads: usize) -> Result<Self> {
-        let mut m = Builder::new(config, b, t, Purpose::Extend { capacity }, Precision::F32)?;
+    fn new(
+        config: &Config,
+        stored: Option<&StoredWeights>,
+        (b, t): (usize, usize),
+        capacity: usize,
+        threads: usize,
+    ) -> Result<Self> {
+        let purpose = Purpose::Extend { capacity };
+        let mut m = Builder::with(config, (b, t), purpose, Precision::F32, stored)?;
         let x = transformer(&mut m)?;
         let logits = head::last_logits(&mut m, x)?;
         m.tape.keep(logits);
@@ -42,9 +50,13 @@ impl Chunk {
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
+    stored: Option<StoredWeights>,
+    /// Elements of the weights that a run is given.
+    weights: usize,
     batch: usize,
     capacity: usize,
     threads: usize,
+    measure: bool,
     chunks: Vec<Chunk>,
     cache: Vec<Buffer>,
     past: Vec<usize>,
@@ -54,6 +66,29 @@ pub struct Decoder {
 impl Decoder {
     /// For `batch` sequences of at most `capacity` tokens each (no more than the model's context).
     pub fn new(config: &Config, batch: usize, capacity: usize, threads: usize) -> Result<Self> {
+        let weights = parameters(config).last().map_or(0, |s| s.range().end.next_multiple_of(16));
+        Self::with(config, (None, weights), batch, capacity, threads)
+    }
+
+    /// As [`Decoder::new`] with stored matrices, which it shares; runs are given [`StoredWeights::rest`].
+    pub fn with_stored(
+        config: &Config,
+        stored: &StoredWeights,
+        batch: usize,
+        capacity: usize,
+        threads: usize,
+    ) -> Result<Self> {
+        let weights = stored.rest().data().len();
+        Self::with(config, (Some(stored.clone()), weights), batch, capacity, threads)
+    }
+
+    fn with(
+        config: &Config,
+        (stored, weights): (Option<StoredWeights>, usize),
+        batch: usize,
+        capacity: usize,
+        threads: usize,
+    ) -> Result<Self> {
         config.validate()?;
         if batch == 0 || capacity == 0 || capacity > config.context {
             return Err(Error::new(
@@ -69,9 +104,12 @@ impl Decoder {
         let len = batch * config.kv_heads * capacity * config.head_width;
         Ok(Self {
             config: config.clone(),
+            stored,
+            weights,
             batch,
             capacity,
             threads,
+            measure: false,
             chunks: vec![],
             cache: (0..2 * config.layers).map(|_| Buffer::zeros(len)).collect(),
             past: vec![0; batch],
@@ -96,6 +134,18 @@ impl Decoder {
         self.past.fill(0);
     }
 
+    /// Switches the measuring of each operation on or off.
+    pub fn measure(&mut self, on: bool) {
+        self.measure = on;
+        self.chunks.iter_mut().for_each(|c| c.session.measure(on));
+    }
+
+    /// What the operations of the last run of `t` tokens at a time took, if measured.
+    #[must_use]
+    pub fn timings(&self, t: usize) -> &[Timing] {
+        self.chunks.iter().find(|c| c.t == t).map_or(&[], |c| c.session.timings())
+    }
+
     /// Bytes of cache and working memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -114,6 +164,12 @@ impl Decoder {
         new: &[usize],
     ) -> Result<&[f32]> {
         self.check(ids, t, new)?;
+        if weights.data().len() != self.weights {
+            let (found, wanted) = (weights.data().len(), self.weights);
+            let message = format!("{found} weights, but the decoder was built for {wanted}");
+            return Err(Error::new(Kind::Shape, "decode", message)
+                .hint("a decoder with stored matrices runs on StoredWeights::rest"));
+        }
         let before = self.past.clone();
         let mut done = 0;
         let longest = new.iter().copied().max().unwrap_or(0);
@@ -174,8 +230,11 @@ impl Decoder {
         let at = match self.chunks.iter().position(|c| c.t == step) {
             Some(at) => at,
             None => {
-                let (config, threads) = (&self.config, self.threads);
-                self.chunks.push(Chunk::new(config, self.batch, step, self.capacity, threads)?);
+                let (stored, size) = (self.stored.as_ref(), (self.batch, step));
+                let mut chunk =
+                    Chunk::new(&self.config, stored, size, self.capacity, self.threads)?;
+                chunk.session.measure(self.measure);
+                self.chunks.push(chunk);
                 self.chunks.len() - 1
             }
         };

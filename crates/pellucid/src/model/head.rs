@@ -1,6 +1,7 @@
 //! Vectors to logits, and to the loss; the head may share the token embedding's weights.
 
 use super::builder::Builder;
+use super::config::Config;
 use super::site::Site;
 use super::train_graph::IGNORE;
 use crate::autograd::{Ints, Operands, Param, Value};
@@ -8,14 +9,23 @@ use crate::error::Result;
 use crate::ops::cross_entropy::LinearCrossEntropy;
 use crate::ops::last_position::LastPosition;
 use crate::ops::linear::Linear;
+use crate::ops::linear::stored::StoredLinear;
+
+/// The name of the head's matrix (V, C).
+pub(super) fn name(config: &Config) -> &'static str {
+    if config.tied_head { "embedding.token" } else { "head.weight" }
+}
 
 fn weight(m: &Builder<'_>) -> Result<Param> {
-    m.param(if m.config.tied_head { "embedding.token" } else { "head.weight" })
+    m.param(name(m.config))
 }
 
 /// Logits of `n` vectors: (n, C) to (n, V).
 fn project(m: &mut Builder<'_>, n: usize, x: Value) -> Result<Value> {
     m.tape.label("head");
+    if let Some(matrix) = m.matrix(name(m.config))? {
+        return m.push_inference(StoredLinear::new(n, matrix), &[x], &[], &[]);
+    }
     let op = Linear { precision: m.precision, ..Linear::new(n, m.config.width, m.config.vocab) };
     let params = [weight(m)?];
     m.push(op, &[x], &[], &params)

@@ -26,7 +26,11 @@ pub mod decoder;
 pub mod mask;
 /// A forward pass whose insides can be read.
 pub mod observer;
+/// Loss with stored weights.
+pub mod scorer;
 /// The closed list of everything observable.
 pub mod site;
+/// Weights for inference in fewer bits.
+pub mod stored_weights;
 /// Loss and gradients of a micro-batch.
 pub mod train_graph;

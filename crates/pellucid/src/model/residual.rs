@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ops::activation::Activation;
 use crate::ops::dropout::Dropout;
 use crate::ops::linear::Linear;
+use crate::ops::linear::stored::StoredLinear;
 use crate::ops::residual::Residual;
 
 /// What a sublayer reads: the normalised stream (pre-norm) or the stream itself (post-norm).
@@ -31,6 +32,14 @@ pub(super) fn write(
         let y = dropout(m, y)?;
         let op = Residual::new(m.n() * m.config.width)?;
         m.push(op, &[stream, y], &[], &[])?
+    } else if let Some(matrix) = m.matrix(&format!("{projection}.weight"))? {
+        let params = m.bias(projection);
+        let op = StoredLinear {
+            bias: !params.is_empty(),
+            residual: true,
+            ..StoredLinear::new(m.n(), matrix)
+        };
+        m.push_inference(op, &[x, stream], &[], &params)?
     } else {
         let params = m.weight_and_bias(projection)?;
         let bias = params.len() == 2;
@@ -57,6 +66,12 @@ pub(super) fn linear(
     activation: Option<Activation>,
 ) -> Result<Value> {
     m.tape.label(name);
+    if let Some(matrix) = m.matrix(&format!("{name}.weight"))? {
+        let params = m.bias(name);
+        let bias = !params.is_empty();
+        let op = StoredLinear { bias, activation, ..StoredLinear::new(m.n(), matrix) };
+        return m.push_inference(op, &[x], &[], &params);
+    }
     let params = m.weight_and_bias(name)?;
     let op = Linear {
         bias: params.len() == 2,

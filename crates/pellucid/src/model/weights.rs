@@ -45,6 +45,18 @@ impl ParamSpec {
         self.len() == 0
     }
 
+    /// Writes how it starts into zeros.
+    pub(super) fn draw(&self, (seed, stream): (u64, u64), values: &mut [f32]) {
+        match self.init {
+            Init::Zeros => {}
+            Init::Ones => values.fill(1.0),
+            Init::Normal(std) => {
+                let mut random = Random::new(seed, stream);
+                values.iter_mut().for_each(|x| *x = std * random.normal());
+            }
+        }
+    }
+
     /// Its place in the flat buffer.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
@@ -135,7 +147,17 @@ impl Weights {
     /// All zero.
     #[must_use]
     pub fn zeros(config: &Config) -> Self {
-        let specs = parameters(config);
+        Self::of(parameters(config))
+    }
+
+    /// Zeros for some parameters, whose offsets are set anew.
+    #[must_use]
+    pub(crate) fn of(mut specs: Vec<ParamSpec>) -> Self {
+        let mut offset = 0;
+        for spec in &mut specs {
+            spec.offset = offset;
+            offset = spec.range().end.next_multiple_of(16);
+        }
         let len = specs.last().map_or(0, |s| s.range().end.next_multiple_of(16));
         Self { specs, data: Buffer::zeros(len) }
     }
@@ -145,15 +167,7 @@ impl Weights {
     pub fn init(config: &Config, seed: u64) -> Self {
         let mut weights = Self::zeros(config);
         for (stream, spec) in weights.specs.iter().enumerate() {
-            let piece = &mut weights.data[spec.range()];
-            match spec.init {
-                Init::Zeros => {}
-                Init::Ones => piece.fill(1.0),
-                Init::Normal(std) => {
-                    let mut random = Random::new(seed, stream as u64);
-                    piece.iter_mut().for_each(|x| *x = std * random.normal());
-                }
-            }
+            spec.draw((seed, stream as u64), &mut weights.data[spec.range()]);
         }
         weights
     }

@@ -7,4 +7,5 @@ mod folders;
 mod model;
 mod observe;
 mod parity;
+mod stored;
 mod support;

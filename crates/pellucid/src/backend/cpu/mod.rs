@@ -10,6 +10,8 @@ pub mod gemm;
 pub mod peak;
 /// Persistent threads with a static partition.
 pub mod pool;
+/// Matrices in fewer bits, and their products.
+pub mod stored;
 
 use pool::Pool;
 

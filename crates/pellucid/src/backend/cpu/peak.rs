@@ -1,4 +1,4 @@
-#![allow(unsafe_code)] // instruction sets chosen at run time; uninitialised arrays
+#![allow(unsafe_code)] // instruction sets chosen at run time; workers' parts of arrays
 //! What this machine can do at most, measured: the roofs that speeds are compared with.
 
 use std::time::Instant;
@@ -18,7 +18,7 @@ pub struct Peak {
     pub fma_f32_gflops: f64,
     /// 10^9 operations per second in bf16 tile products on registers.
     pub tile_bf16_gflops: Option<f64>,
-    /// 10^9 bytes per second read from memory, in order.
+    /// 10^9 bytes per second read from memory, in order, from huge pages, 384 MiB of them.
     pub read_gbps: f64,
     /// 10^9 bytes per second in `a = b + s·c`, counting two reads and one write (McCalpin, STREAM,
     /// 1995); the processor also reads `a` before it writes it, which is not counted.
@@ -144,109 +144,110 @@ fn tiles(_: &Pool) -> Option<f64> {
     None
 }
 
-/// Reads everything, in [`STREAMS`] places at once: one alone waits for memory's latency.
-#[inline(always)]
-fn read_body(x: &[f32]) {
-    let mut sums = [[0_u32; 16]; STREAMS];
-    let part = x.len() / STREAMS / 16 * 16;
-    for at in (0..part).step_by(16) {
-        for (stream, sums) in sums.iter_mut().enumerate() {
-            let line = &x[stream * part + at..][..16];
-            for (sum, x) in sums.iter_mut().zip(line) {
-                *sum = sum.wrapping_add(x.to_bits());
+/// How far ahead the reading of memory asks for what comes.
+const AHEAD: usize = 16 << 10;
+
+/// Bytes per second in which `bytes` bytes are read in order, again and again: what a product of one row with
+/// weights of that size can reach at most. Caches that hold a part of them count, as they do for the product.
+///
+/// # Errors
+/// [`Kind::Resource`] if the memory is not there.
+pub fn read_speed(pool: &Pool, bytes: usize) -> Result<f64> {
+    let data = array(pool, (bytes / size_of::<f32>()).next_multiple_of(64))?;
+    Ok(size_of_val(&*data) as f64 / read(pool, &[&data]))
+}
+
+/// Seconds in which all of `arrays` is read.
+fn read(pool: &Pool, arrays: &[&[f32]]) -> f64 {
+    best(9, pool, &|worker| {
+        for array in arrays {
+            let at = |worker: usize| array.len() / LINES * worker / pool.threads() * LINES;
+            let mine = &array[at(worker)..at(worker + 1)];
+            match Features::get().used {
+                // SAFETY: `used` was detected.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Amx | Isa::Avx512 => unsafe { read_avx512(mine) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { read_avx2(mine) },
+                _ => read_plain(mine),
             }
+        }
+    })
+}
+
+/// Elements read at a time: eight lines of a cache.
+const LINES: usize = 128;
+
+/// Adds up all bits.
+#[inline(always)]
+fn read_plain(data: &[f32]) {
+    let mut sums = [0_u32; LINES];
+    for lines in data.chunks_exact(LINES) {
+        #[cfg(target_arch = "x86_64")]
+        for line in lines.chunks_exact(16) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint; nothing is accessed.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().wrapping_byte_add(AHEAD).cast()) };
+        }
+        for (sum, x) in sums.iter_mut().zip(lines) {
+            *sum = sum.wrapping_add(x.to_bits());
         }
     }
     std::hint::black_box(sums);
 }
 
-/// `a = b + c/2`.
-#[inline(always)]
-fn triad_body(a: &mut [f32], b: &[f32], c: &[f32]) {
-    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
-        *a = *b + 0.5 * *c;
-    }
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn read_avx512(data: &[f32]) {
+    read_plain(data);
 }
 
-/// `a += b/2`.
-#[inline(always)]
-fn update_body(a: &mut [f32], b: &[f32]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a += 0.5 * *b;
-    }
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn read_avx2(data: &[f32]) {
+    read_plain(data);
 }
-
-/// Places read at once by each worker.
-const STREAMS: usize = 4;
-
-/// `body` compiled for what this computer has.
-macro_rules! widest {
-    ($name:ident($($x:ident: $t:ty),*) = $body:ident) => {
-        fn $name($($x: $t),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                fn avx512($($x: $t),*) {
-                    $body($($x),*);
-                }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($x: $t),*) {
-                    $body($($x),*);
-                }
-                match Features::get().used {
-                    // SAFETY: `used` was detected.
-                    Isa::Amx | Isa::Avx512 => return unsafe { avx512($($x),*) },
-                    // SAFETY: as above.
-                    Isa::Avx2 => return unsafe { avx2($($x),*) },
-                    _ => {}
-                }
-            }
-            $body($($x),*);
-        }
-    };
-}
-widest!(read(x: &[f32]) = read_body);
-widest!(triad(a: &mut [f32], b: &[f32], c: &[f32]) = triad_body);
-widest!(update(a: &mut [f32], b: &[f32]) = update_body);
 
 /// Read, triad and update in 10^9 bytes per second.
 fn memory(pool: &Pool) -> Result<[f64; 3]> {
-    let mut arrays = [array(pool)?, array(pool)?, array(pool)?];
+    let mut arrays = [array(pool, ELEMENTS)?, array(pool, ELEMENTS)?, array(pool, ELEMENTS)?];
+    let read = read(pool, &arrays.each_ref().map(|a| &**a));
     let [a, b, c] = &mut arrays;
     let part = |worker: usize| {
         let at = |worker: usize| ELEMENTS / 64 * worker / pool.threads() * 64;
         at(worker)..at(worker + 1)
     };
-    let read = best(5, pool, &|worker| read(&b[part(worker)]));
     let out = Ptr(a.as_mut_ptr());
     let triad = best(5, pool, &|worker| {
         let range = part(worker);
         // SAFETY: parts of workers are disjoint and inside `a`.
         let a = unsafe { out.slice(range.start, range.len()) };
-        triad(a, &b[range.clone()], &c[range]);
+        for ((a, b), c) in a.iter_mut().zip(&b[range.clone()]).zip(&c[range]) {
+            *a = *b + 0.5 * *c;
+        }
     });
     let update = best(5, pool, &|worker| {
         let range = part(worker);
         // SAFETY: as above.
-        update(unsafe { out.slice(range.start, range.len()) }, &b[range]);
+        let a = unsafe { out.slice(range.start, range.len()) };
+        for (a, b) in a.iter_mut().zip(&b[range]) {
+            *a += 0.5 * *b;
+        }
     });
-    let bytes = (ELEMENTS * size_of::<f32>()) as f64 / 1e9;
-    Ok([bytes / read, 3.0 * bytes / triad, 3.0 * bytes / update])
+    let bytes = 3.0 * (ELEMENTS * size_of::<f32>()) as f64 / 1e9;
+    Ok([bytes / read, bytes / triad, bytes / update])
 }
 
-/// Ones, first touched by the worker that will use them, on huge pages where offered, as the model's memory is.
-fn array(pool: &Pool) -> Result<Buffer> {
-    // Asked for and given back: a buffer that does not fit would end the process.
-    let mut asked: Vec<f32> = Vec::new();
-    asked.try_reserve_exact(ELEMENTS).map_err(|error| {
-        Error::new(Kind::Resource, "peak", "384 MiB for the measurement of memory are not there")
-            .source(error)
+/// Ones on huge pages, first touched by the worker that will use them.
+fn array(pool: &Pool, len: usize) -> Result<Buffer> {
+    let mut array = Buffer::try_zeros(len).ok_or_else(|| {
+        let message = format!("{len} numbers for the measurement of memory are not there");
+        Error::new(Kind::Resource, "peak", message)
     })?;
-    drop(asked);
-    let mut array = Buffer::zeros(ELEMENTS);
     let start = Ptr(array.as_mut_ptr());
-    pool.split(ELEMENTS, 64, &|range| {
-        // SAFETY: ranges are disjoint and inside the buffer.
+    pool.split(len, 64, &|range| {
+        // SAFETY: ranges are disjoint and inside the array.
         unsafe { start.slice(range.start, range.len()) }.fill(1.0);
     });
     Ok(array)

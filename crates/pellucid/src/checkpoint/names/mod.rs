@@ -105,7 +105,17 @@ pub(crate) fn config_json(
     generation: &GenerationConfig,
     stored: StoredType,
 ) -> Result<String> {
-    let family = Family::of(config);
+    let map = config_map(Family::of(config), config, generation, stored)?;
+    Ok(format!("{:#}\n", Value::Object(map)))
+}
+
+/// The keys of `config.json` in the words of `family`.
+pub(super) fn config_map(
+    family: Family,
+    config: &Config,
+    generation: &GenerationConfig,
+    stored: StoredType,
+) -> Result<Map<String, Value>> {
     let (architecture, keys) = match family {
         Family::Gpt2 => ("GPT2LMHeadModel", gpt2::write_keys(config)),
         Family::Llama => ("LlamaForCausalLM", llama::write_keys(config)),
@@ -129,7 +139,7 @@ pub(crate) fn config_json(
     let own = serde_json::to_string(config).and_then(|text| serde_json::from_str::<Value>(&text));
     let own = own.map_err(|e| Error::new(Kind::Config, "save config", e.to_string()))?;
     map.insert("pellucid".into(), own);
-    Ok(format!("{:#}\n", Value::Object(map)))
+    Ok(map)
 }
 
 /// Family and config from the text of a `config.json`, ours or foreign; `name` is for messages.

@@ -174,6 +174,26 @@ impl TensorFile {
         }
     }
 
+    /// The bytes of a tensor of any type, which must be `dtype` and of this shape.
+    ///
+    /// # Errors
+    /// No such tensor, another type or shape, the disk.
+    pub(crate) fn read_bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<u8>> {
+        let info = self.info(name)?;
+        if info.dtype != dtype || info.shape != shape {
+            let (found, wanted) = (shape_text(&info.shape), shape_text(shape));
+            let message =
+                format!("{name} is {:?} {found}, but {dtype:?} {wanted} is wanted", info.dtype);
+            return Err(broken(&self.path, message));
+        }
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        self.source
+            .read_at(&mut bytes, self.data_start + start as u64)
+            .map_err(|e| Error::io(OPERATION, &self.path, e))?;
+        Ok(bytes)
+    }
+
     /// Elements of all tensors together.
     pub(crate) fn elements(&self) -> u128 {
         let len = |t: &TensorInfo| t.shape.iter().map(|&s| s as u128).product::<u128>();

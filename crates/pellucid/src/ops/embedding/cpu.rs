@@ -47,16 +47,14 @@ pub(super) fn sinusoidal_rows(t: usize, c: usize) -> Vec<f32> {
     rows
 }
 
-/// `y (B, T, C)`. Ids and positions must have been checked.
-#[allow(clippy::too_many_arguments)]
+/// `y (B, T, C)`; `token` writes the scaled vector of an id. Ids and positions must have been checked.
 pub(super) fn forward(
     pool: &Pool,
     dims: Dims,
     ids: &[i32],
     past: &[i32],
-    wte: &[f32],
+    token: &(dyn Fn(usize, &mut [f32]) + Sync),
     positions: Pos<'_>,
-    scale: f32,
     y: &mut [f32],
 ) {
     let Dims { b, t, c } = dims;
@@ -66,10 +64,7 @@ pub(super) fn forward(
         for i in range {
             // SAFETY: row `i` belongs to this range only, and `y` has `b * t` rows.
             let y = unsafe { y.slice(i * c, c) };
-            let token = &wte[ids[i] as usize * c..][..c];
-            for (y, w) in y.iter_mut().zip(token) {
-                *y = scale * w;
-            }
+            token(ids[i] as usize, y);
             let p = past[i / t] as usize + i % t;
             match positions {
                 Pos::None => {}

@@ -11,6 +11,8 @@ mod cases;
 mod cpu;
 /// The definition.
 pub mod reference;
+/// The same with a stored table, for inference.
+pub mod stored;
 
 #[cfg(any(test, feature = "cases"))]
 pub use cases::cases;
@@ -62,6 +64,17 @@ impl Embedding {
 
     fn dims(&self) -> cpu::Dims {
         cpu::Dims { b: self.b, t: self.t, c: self.c }
+    }
+
+    /// What is added to a token's vector; `table` is the learned one.
+    fn added<'a>(&'a self, table: &'a [f32]) -> cpu::Pos<'a> {
+        match self.positions {
+            Positions::None => cpu::Pos::None,
+            Positions::Learned { .. } => cpu::Pos::Table(table),
+            Positions::Sinusoidal => cpu::Pos::Sinusoidal(
+                self.first.get_or_init(|| cpu::sinusoidal_rows(self.t, self.c)),
+            ),
+        }
     }
 
     fn check(&self, ids: &[i32], past: &[i32]) -> Result<()> {
@@ -135,24 +148,15 @@ impl Op for Embedding {
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let (ids, past) = (operands.ints[0], operands.ints[1]);
         self.check(ids, past)?;
-        let positions = match self.positions {
-            Positions::None => cpu::Pos::None,
-            Positions::Learned { .. } => cpu::Pos::Table(operands.params[1]),
-            Positions::Sinusoidal => cpu::Pos::Sinusoidal(
-                self.first.get_or_init(|| cpu::sinusoidal_rows(self.t, self.c)),
-            ),
+        let (c, wte) = (self.c, operands.params[0]);
+        let positions = self.added(operands.params.get(1).copied().unwrap_or_default());
+        let token = |id: usize, y: &mut [f32]| {
+            for (y, w) in y.iter_mut().zip(&wte[id * c..][..c]) {
+                *y = self.scale * w;
+            }
         };
         let y = &mut *operands.outputs[0];
-        cpu::forward(
-            operands.pool,
-            self.dims(),
-            ids,
-            past,
-            operands.params[0],
-            positions,
-            self.scale,
-            y,
-        );
+        cpu::forward(operands.pool, self.dims(), ids, past, &token, positions, y);
         Ok(())
     }
     fn backward(&self, operands: Backward<'_>) -> Result<()> {

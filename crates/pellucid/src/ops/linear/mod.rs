@@ -13,6 +13,8 @@ mod cases;
 mod cpu;
 /// The definition.
 pub mod reference;
+/// The same with a stored matrix, for inference.
+pub mod stored;
 
 #[cfg(any(test, feature = "cases"))]
 pub use cases::cases;

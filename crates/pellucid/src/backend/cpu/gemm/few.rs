@@ -15,6 +15,8 @@ const LANES: usize = 16;
 const TOGETHER: usize = 4;
 /// Columns computed together where columns are contiguous; their sums stay in L1.
 const STRIP: usize = 256;
+/// Elements asked for ahead of those in use, in each of the columns together: memory is read without a pause.
+const AHEAD: usize = 512;
 /// Fewest multiply-adds worth another worker.
 const GRAIN: usize = 1 << 15;
 
@@ -141,7 +143,9 @@ impl Few<'_> {
         let w: [&[f32]; TOGETHER] =
             std::array::from_fn(|q| &b.data[(j + q.min(cols - 1)) * b.col_stride..][..k]);
         // SAFETY: the kernel is for this machine; all slices have k elements.
-        let sums = unsafe { kernel(x.map(<[f32]>::as_ptr), w.map(<[f32]>::as_ptr), k) };
+        let sums = unsafe {
+            kernel(x.map(<[f32]>::as_ptr), w.map(<[f32]>::as_ptr), k, TOGETHER * b.col_stride)
+        };
         for (q, sums) in sums.iter().enumerate().take(cols) {
             for (r, &sum) in sums.iter().enumerate() {
                 self.put(i + r, j + q, sum);
@@ -177,9 +181,10 @@ impl Few<'_> {
     }
 }
 
-/// `R` contiguous rows times four contiguous columns of k elements.
+/// `R` contiguous rows times four contiguous columns of k elements; as many elements after a column begins the one
+/// that is read after it.
 type Dots<const R: usize> =
-    unsafe fn([*const f32; R], [*const f32; TOGETHER], usize) -> [[f32; R]; TOGETHER];
+    unsafe fn([*const f32; R], [*const f32; TOGETHER], usize, usize) -> [[f32; R]; TOGETHER];
 
 /// A [`Dots`] from one instruction set's vectors: one vector of sums for each result.
 macro_rules! dots {
@@ -191,6 +196,7 @@ macro_rules! dots {
             x: [*const f32; R],
             w: [*const f32; TOGETHER],
             k: usize,
+            next: usize,
         ) -> [[f32; R]; TOGETHER] {
             let mut sums = [[$zero(); R]; TOGETHER];
             let mut step = |x: [*const f32; R], w: [*const f32; TOGETHER]| {
@@ -206,8 +212,16 @@ macro_rules! dots {
                 }
             };
             let whole = k / $width * $width;
-            for l in (0..whole).step_by($width) {
-                step(x.map(|x| x.wrapping_add(l)), w.map(|w| w.wrapping_add(l)));
+            // Hints first in the same columns, at their end in those that come after them.
+            let edge = whole.saturating_sub(AHEAD) / $width * $width;
+            let parts = [(0..edge, AHEAD), (edge..whole, (AHEAD + next).wrapping_sub(k))];
+            for (part, ahead) in parts {
+                for l in part.step_by($width) {
+                    w.iter().for_each(|w| {
+                        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(l.wrapping_add(ahead)).cast());
+                    });
+                    step(x.map(|x| x.wrapping_add(l)), w.map(|w| w.wrapping_add(l)));
+                }
             }
             if whole < k {
                 let rest = |from: *const f32| {
@@ -285,6 +299,7 @@ unsafe fn dots_plain<const R: usize, const BF16: bool>(
     x: [*const f32; R],
     w: [*const f32; TOGETHER],
     k: usize,
+    _next: usize,
 ) -> [[f32; R]; TOGETHER] {
     // SAFETY: the caller promises k elements at each pointer.
     let slice = |start| unsafe { std::slice::from_raw_parts(start, k) };

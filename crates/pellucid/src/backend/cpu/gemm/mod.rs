@@ -33,7 +33,7 @@ pub(crate) mod pending;
 mod plain;
 /// The product in f64 and plain loops.
 pub mod reference;
-mod scratch;
+pub(in crate::backend::cpu) mod scratch;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -113,7 +113,12 @@ pub struct Tile<'a> {
 impl Tile<'_> {
     /// # Safety
     /// For the tile's life nobody else touches these elements of c.
-    unsafe fn new(c: Ptr<f32>, stride: usize, rows: Range<usize>, cols: Range<usize>) -> Self {
+    pub(in crate::backend::cpu) unsafe fn new(
+        c: Ptr<f32>,
+        stride: usize,
+        rows: Range<usize>,
+        cols: Range<usize>,
+    ) -> Self {
         let start = c.0.wrapping_add(rows.start * stride + cols.start);
         Self { rows, cols, start, stride, life: std::marker::PhantomData }
     }

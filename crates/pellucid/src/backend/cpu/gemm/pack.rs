@@ -222,7 +222,7 @@ unsafe fn store_terms(low: [__m512; 3], high: [__m512; 3], out: *mut u8) {
 /// Word 2j from j, word 2j + 1 from j + 16.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn interleave() -> __m512i {
+pub(crate) fn interleave() -> __m512i {
     let counting = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     _mm512_add_epi32(
         _mm512_or_si512(counting, _mm512_slli_epi32::<16>(counting)),

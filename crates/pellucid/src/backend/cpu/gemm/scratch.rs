@@ -75,7 +75,7 @@ thread_local! {
 
 /// What a buffer is for.
 #[derive(Clone, Copy)]
-pub(super) enum Purpose {
+pub(in crate::backend::cpu) enum Purpose {
     /// The operand that all workers read.
     Shared,
     /// The block of the other operand that one worker reads.
@@ -95,7 +95,7 @@ impl Purpose {
 
     /// Lends this thread's buffer of at least `bytes` bytes to `f`. A nested loan of the same
     /// purpose gets another buffer.
-    pub(super) fn lend<R>(self, bytes: usize, f: impl FnOnce(*mut u8) -> R) -> R {
+    pub(in crate::backend::cpu) fn lend<R>(self, bytes: usize, f: impl FnOnce(*mut u8) -> R) -> R {
         let mut buffer = self.cell().take();
         let result = f(buffer.reserve(bytes.max(1)));
         self.cell().set(buffer);
