@@ -43,6 +43,10 @@ impl Engine {
     /// Runs once; numbers in the keys of `pellucid bench`, or the last line of what went wrong.
     pub(super) fn run(&self, limit: u64) -> Result<Value, String> {
         let (program, arguments) = self.command.as_ref().map_err(Clone::clone)?;
+        if self.output == Output::FirstByte {
+            // Files into the page cache, as the peer's script does.
+            let _ = start(Command::new(program).args(arguments), limit);
+        }
         let ran = start(Command::new(program).args(arguments), limit)
             .map_err(|e| format!("{}: {e}", program.display()))?;
         if ran.timed_out {
