@@ -15,7 +15,8 @@ const HELP: &str = "cargo xtask <command>
   size      lines per room
   mutants   feeds the deliberately wrong kernels to the harness and demands that each be caught
   golden    regenerates the golden files (needs a Python with torch and transformers: --python PATH)
-  bench     our training step against every peer present, in turn (--python PATH for PyTorch)
+  bench     ours against every peer present: training, decoding, prompts, attention, starts (--help)
+  seeds     one recipe in f32 and bf16 over several seeds: validation losses side by side (--help)
 ";
 
 /// The repository's root.
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         }
         Some("golden") => golden(&arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
+        Some("seeds") => bench::seeds(&arguments[1..]),
         _ => {
             print!("{HELP}");
             return ExitCode::from(u8::from(!arguments.is_empty()) * 2);

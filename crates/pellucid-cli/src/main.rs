@@ -9,6 +9,7 @@ mod measure;
 mod model;
 mod out;
 mod plan;
+mod profile;
 mod progress;
 mod session;
 mod signal;

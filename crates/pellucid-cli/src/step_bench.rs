@@ -3,8 +3,9 @@
 use crate::measure::{self, Times};
 use crate::out;
 use crate::plan;
+use crate::profile::{Roof, Rows};
 use clap::{Args, ValueEnum};
-use pellucid::autograd::{RunInfo, Timing};
+use pellucid::autograd::RunInfo;
 use pellucid::backend::buffer::Buffer;
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
@@ -18,7 +19,7 @@ use pellucid::train::launch::options;
 use pellucid::train::optimizer::AdamW;
 use pellucid::train::run::{PrecisionKind, RunConfig};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 #[derive(Debug, Args)]
@@ -101,50 +102,102 @@ fn tiny() -> Config {
 /// What was measured of a training step.
 struct Measured {
     times: Times,
-    timings: Vec<Timing>,
+    rows: Rows,
     tokens: f64,
     flops: f64,
     loss: f32,
 }
 
-impl Step {
-    fn measure(&self, pool: &Pool, profile: bool) -> Result<Measured> {
-        let (config, batch) = self.recipe.config();
+/// A model, its optimizer and its batches.
+struct Workload<'a> {
+    pool: &'a Pool,
+    graph: TrainGraph,
+    weights: Weights,
+    optimizer: AdamW,
+    grads: Buffer,
+    ranges: Vec<Range<usize>>,
+    /// Elements that the optimizer moves.
+    moving: u64,
+    config: Config,
+    positions: usize,
+}
+
+impl<'a> Workload<'a> {
+    fn new(pool: &'a Pool, recipe: Recipe, precision: Kind, profile: bool) -> Result<Self> {
+        let (config, batch) = recipe.config();
         let mut run = RunConfig::default();
         (run.train.batch, run.train.time) = (Some(batch), Some(config.context));
-        run.train.precision = self.precision.into();
+        run.train.precision = precision.into();
         let mut graph = TrainGraph::new(&config, options(&run, &config), pool.threads())?;
         graph.measure(profile);
-        let mut weights = Weights::init(&config, 1337);
-        let mut optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
-        let mut grads = Buffer::zeros(weights.data().len());
+        let weights = Weights::init(&config, 1337);
+        let optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
         let ranges = optimizer.ranges(weights.specs());
+        let moving = ranges.iter().map(|r| r.len() as u64).sum();
+        let grads = Buffer::zeros(weights.data().len());
+        let positions = batch * config.context;
+        Ok(Self { pool, graph, weights, optimizer, grads, ranges, moving, config, positions })
+    }
+
+    /// One step, and its parts into `rows`; the loss.
+    fn step(
+        &mut self,
+        step: u64,
+        (ids, targets): (&[i32], &[i32]),
+        rows: &mut Rows,
+    ) -> Result<f32> {
+        let start = Instant::now();
+        let info = RunInfo { training: true, seed: 1, step, grad_scale: 1.0 };
+        let Self { pool, graph, weights, grads, .. } = self;
+        let loss = graph.step(pool, weights, grads, true, ids, targets, info)?;
+        let begin = Instant::now();
+        let norm = clip::norm(self.pool, &self.grads, &self.ranges);
+        let middle = Instant::now();
+        let rate = (1e-3, clip::scale(norm, 1.0));
+        self.optimizer.update(self.pool, &mut self.weights, &self.grads, step, rate)?;
+        let end = Instant::now();
+        rows.wall((end - start).as_secs_f64());
+        rows.operations(self.graph.timings());
+        // Squares are multiplied and added; AdamW's rule has 15 operations on 4 arrays, 3 of them written.
+        let n = self.moving;
+        rows.part("gradient norm", (middle - begin).as_secs_f64(), (2 * n, 4 * n));
+        rows.part("adamw", (end - middle).as_secs_f64(), (15 * n, 28 * n));
+        Ok(loss)
+    }
+}
+
+impl Step {
+    fn measure(&self, pool: &Pool, profile: bool) -> Result<Measured> {
+        let mut work = Workload::new(pool, self.recipe, self.precision, profile)?;
         let mut random = Random::new(1, 0);
-        let n = batch * config.context;
-        let mut draw = || (0..n).map(|_| random.below(config.vocab) as i32).collect::<Vec<i32>>();
-        let (mut times, mut loss) = (vec![], 0.0);
+        let (n, vocab) = (work.positions, work.config.vocab);
+        let mut draw = || (0..n).map(|_| random.below(vocab) as i32).collect::<Vec<i32>>();
+        let (mut times, mut rows, mut loss) = (vec![], Rows::default(), 0.0);
         for step in 0..self.warmup + self.steps.max(1) {
             let (ids, targets) = (draw(), draw());
+            if step == self.warmup {
+                rows = Rows::default();
+            }
             let start = Instant::now();
-            let info = RunInfo { training: true, seed: 1, step: step as u64, grad_scale: 1.0 };
-            loss = graph.step(pool, &weights, &mut grads, true, &ids, &targets, info)?;
-            let norm = clip::norm(pool, &grads, &ranges);
-            let scale = clip::scale(norm, 1.0);
-            optimizer.update(pool, &mut weights, &grads, step as u64, (1e-3, scale))?;
+            loss = work.step(step as u64, (&ids, &targets), &mut rows)?;
             if step >= self.warmup {
                 times.push(start.elapsed().as_secs_f64());
             }
         }
-        let (timings, flops) = (graph.timings().to_vec(), graph.flops_per_step() as f64);
-        Ok(Measured { times: Times::from(times), timings, tokens: n as f64, flops, loss })
+        let flops = work.graph.flops_per_step() as f64;
+        Ok(Measured { times: Times::from(times), rows, tokens: n as f64, flops, loss })
     }
 
     pub(crate) fn run(&self, profile: bool) -> Result<()> {
         let pool = plan::pool(self.threads);
         let m = self.measure(&pool, profile)?;
+        // Before the roofs are measured, which takes memory of its own.
+        let peak_bytes = measure::peak_bytes();
         let t = &m.times;
+        let peak = measure::peak(&pool, self.precision.into());
+        let roof = if profile { Some(Roof::measure(&pool, peak)?) } else { None };
         if self.json {
-            out::json(&json!({
+            let mut object = json!({
                 "engine": concat!("pellucid ", env!("CARGO_PKG_VERSION")),
                 "recipe": format!("{:?}", self.recipe).to_lowercase(),
                 "precision": format!("{:?}", self.precision).to_lowercase(),
@@ -152,47 +205,30 @@ impl Step {
                 "seconds_median": t.median(), "seconds_min": t.min(), "seconds_max": t.max(),
                 "tokens_per_second": m.tokens / t.median(),
                 "flops_per_step": m.flops,
-                "peak_bytes": measure::peak_bytes(),
+                "peak_flops_per_second": peak,
+                "share_of_peak": m.flops / t.median() / peak,
+                "peak_bytes": peak_bytes,
                 "last_loss": m.loss,
-            }))?;
-        } else {
-            let peak = measure::peak(&pool, self.precision.into());
-            out::line(format!(
-                "{:?} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak",
-                self.recipe,
-                self.precision,
-                t.median(),
-                t.len(),
-                t.min(),
-                t.max(),
-                out::short(m.tokens / t.median()),
-                out::short(m.flops / t.median()),
-                100.0 * m.flops / t.median() / peak
-            ))?;
+            });
+            if let Some(roof) = &roof {
+                object["accounted"] = json!(m.rows.accounted());
+                object["operations"] = m.rows.json(roof);
+            }
+            return out::json(&object);
         }
-        if profile { table(&m.timings) } else { Ok(()) }
+        out::line(format!(
+            "{:?} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak, {} at most",
+            self.recipe,
+            self.precision,
+            t.median(),
+            t.len(),
+            t.min(),
+            t.max(),
+            out::short(m.tokens / t.median()),
+            out::short(m.flops / t.median()),
+            100.0 * m.flops / t.median() / peak,
+            peak_bytes.map_or("unknown memory".into(), out::bytes),
+        ))?;
+        roof.map_or(Ok(()), |roof| m.rows.print(&roof))
     }
-}
-
-/// Time of the last step by operation and direction, the longest first.
-fn table(timings: &[Timing]) -> Result<()> {
-    let mut sums: BTreeMap<(&str, &str), (f64, u64, usize)> = BTreeMap::new();
-    for t in timings {
-        let sum = sums.entry((t.op, t.action)).or_default();
-        *sum = (sum.0 + t.time.as_secs_f64(), sum.1 + t.flops, sum.2 + 1);
-    }
-    let total: f64 = sums.values().map(|s| s.0).sum();
-    let mut rows: Vec<_> = sums.into_iter().collect();
-    rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    out::line(format!(
-        "{:<24} {:<10} {:>5} {:>10} {:>6} {:>14}",
-        "operation", "", "calls", "ms", "", "FLOP/s"
-    ))?;
-    for ((op, action), (seconds, flops, calls)) in rows {
-        let rate =
-            if flops > 0 { out::short(flops as f64 / seconds.max(1e-12)) } else { "".into() };
-        let (ms, share) = (1e3 * seconds, 100.0 * seconds / total);
-        out::line(format!("{op:<24} {action:<10} {calls:>5} {ms:>10.3} {share:>5.1}% {rate:>14}"))?;
-    }
-    Ok(())
 }

@@ -33,7 +33,8 @@ impl Doctor {
                     "amx": f.amx, "amx_permitted": f.amx_permitted, "neon": f.neon },
                 "used": f.used.name(), "reason": f.reason, "memory_left": memory,
                 "flops": { "f32": f32s, "bf16": bf16s, "f32_multiply_add": 1e9 * peak.fma_f32_gflops },
-                "bytes_per_second": { "read": 1e9 * peak.read_gbps, "triad": 1e9 * peak.triad_gbps },
+                "bytes_per_second": { "read": 1e9 * peak.read_gbps, "triad": 1e9 * peak.triad_gbps,
+                    "update": 1e9 * peak.update_gbps },
             }));
         }
         let mark = |has: bool| if has { "✓" } else { "✗" };
@@ -55,12 +56,13 @@ impl Doctor {
         let rate = |x: f64| format!("{}FLOP/s", out::short(x));
         out::line(format!(
             "measured  on registers: f32 matrix products {}, bf16 {}, plain f32 multiply-adds {}\n          \
-             memory: {:.1} GB/s read, {:.1} GB/s read and written",
+             memory: {:.1} GB/s read, {:.1} GB/s read and written, {:.1} GB/s changed in place",
             rate(f32s),
             rate(bf16s),
             rate(1e9 * peak.fma_f32_gflops),
             peak.read_gbps,
-            peak.triad_gbps
+            peak.triad_gbps,
+            peak.update_gbps
         ))?;
         Settings::get().check()
     }

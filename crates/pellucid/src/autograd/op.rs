@@ -147,9 +147,18 @@ pub trait Op: Debug + Send + Sync {
     fn recompute(&self, operands: Forward<'_>) -> Result<()> {
         self.forward(operands)
     }
-    /// Multiply-adds count as two. `(forward, backward)`.
+    /// Operations of the definition, `(forward, backward)`: a multiply-add is two, a function such as exp one;
+    /// attention counts its products alone. All gradients are taken to be wanted.
     fn flops(&self) -> (u64, u64) {
         (0, 0)
+    }
+    /// Operations of [`Op::recompute`].
+    fn recompute_flops(&self) -> u64 {
+        self.flops().0
+    }
+    /// A lookup: elements of its parameters that one pass touches, fewer than all. Its backward pass reads none.
+    fn looks_up(&self) -> Option<u64> {
+        None
     }
     /// Outputs from inputs.
     fn forward(&self, operands: Forward<'_>) -> Result<()>;

@@ -156,7 +156,12 @@ impl Plan {
     /// Floating-point operations of one run; recomputation is not counted.
     #[must_use]
     pub fn flops(&self) -> u64 {
-        self.steps.iter().map(|s| self.step_flops(s)).sum()
+        let mut ran = vec![false; self.tape.nodes.len()];
+        let first = |step: &&Step<Range<usize>>| match step.action {
+            Action::Forward => !std::mem::replace(&mut ran[step.node], true),
+            action => action != Action::Recompute,
+        };
+        self.steps.iter().filter(first).map(|s| self.step_flops(s)).sum()
     }
 
     pub(super) fn step_flops(&self, step: &Step<Range<usize>>) -> u64 {
@@ -166,9 +171,50 @@ impl Plan {
                 op.flops().0 + op.flops().1
             }
             (Operation::Differentiable(op), Action::Backward) => op.flops().1,
+            (Operation::Differentiable(op), Action::Recompute) => op.recompute_flops(),
             (Operation::InferenceOnly(op), Action::Forward) => op.flops(),
+            (_, Action::Add) => step.outputs[0].len() as u64,
             _ => 0,
         }
+    }
+
+    /// From the operands of the schedule, so that no operation can forget one.
+    /// `adding`: the gradients of parameters are added to those of an earlier run.
+    pub(super) fn step_bytes(&self, step: &Step<Range<usize>>, adding: bool) -> u64 {
+        let node = &self.tape.nodes[step.node];
+        let sum = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.len() as u64).sum::<u64>();
+        // Written; and read where it is added to.
+        let grads = |grads: &[Option<(Range<usize>, bool)>], all_added: bool, at_most: u64| {
+            let one = |(r, added): &(Range<usize>, bool)| {
+                if *added || all_added { 2 * at_most.min(r.len() as u64) } else { r.len() as u64 }
+            };
+            grads.iter().flatten().map(one).sum::<u64>()
+        };
+        let params = node.params.iter().map(|p| self.tape.params[p.0].range.len() as u64).sum();
+        let (in_place, looks_up) = match &node.operation {
+            Operation::Differentiable(op) => (op.in_place(), op.looks_up()),
+            Operation::InferenceOnly(_) => (None, None),
+        };
+        let moved = sum(&step.inputs) + sum(&step.outputs) + sum(&step.saved);
+        let ints: u64 = node.ints.iter().map(|i| self.tape.ints[i.0] as u64).sum();
+        let states: u64 = node.states.iter().map(|s| self.tape.states[s.0] as u64).sum();
+        let elements = match step.action {
+            Action::Add => moved + sum(&step.outputs),
+            Action::Copy | Action::Zero => moved,
+            Action::Forward | Action::Recompute => {
+                let twice = in_place.map_or(0, |(_, o)| step.outputs[o].len() as u64);
+                moved + twice + looks_up.unwrap_or(params) + ints + states
+            }
+            Action::Backward => {
+                let overwritten = in_place.and_then(|(i, _)| step.d_inputs[i].as_ref());
+                let twice = overwritten.map_or(0, |(r, _)| r.len() as u64);
+                let read = if looks_up.is_some() { 0 } else { params };
+                let d_inputs = grads(&step.d_inputs, false, u64::MAX) + twice;
+                let d_params = grads(&step.d_params, adding, looks_up.unwrap_or(u64::MAX));
+                moved + sum(&step.d_outputs) + d_inputs + d_params + read + ints
+            }
+        };
+        elements * size_of::<f32>() as u64
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Timing {
     pub time: Duration,
     /// Floating-point operations.
     pub flops: u64,
+    /// Bytes that must cross the memory bus if nothing is in a cache: each operand once, twice where it is added to.
+    pub bytes: u64,
 }
 
 /// A plan with memory of its own.
@@ -152,6 +154,7 @@ impl Session {
                     action: step.action.name(),
                     time: start.elapsed(),
                     flops: plan.step_flops(step),
+                    bytes: plan.step_bytes(step, !first),
                 });
             }
         }

@@ -108,6 +108,7 @@ fn the_scorer_agrees_with_evaluation_in_f32() {
             let mut scorer = Scorer::new(&config, &stored, (b, t), 2).unwrap();
             let got = scorer.losses(&pool, &stored, &ids, &targets).unwrap();
             let options = TrainOptions {
+                pass_rows: None,
                 batch: b,
                 time: t,
                 training: Default::default(),

@@ -23,6 +23,8 @@ pub struct Peak {
     /// 10^9 bytes per second in `a = b + s·c`, counting two reads and one write (McCalpin, STREAM,
     /// 1995); the processor also reads `a` before it writes it, which is not counted.
     pub triad_gbps: f64,
+    /// 10^9 bytes per second in `a = a + s·b`, two reads and one write: all that crosses the bus is counted.
+    pub update_gbps: f64,
 }
 
 /// Elements of each array: far more than caches of one core hold.
@@ -34,13 +36,14 @@ impl Peak {
     /// # Errors
     /// [`Kind::Resource`] if the memory is not there.
     pub fn measure(pool: &Pool) -> Result<Self> {
-        let (read_gbps, triad_gbps) = memory(pool)?;
+        let [read_gbps, triad_gbps, update_gbps] = memory(pool)?;
         Ok(Self {
             threads: pool.threads(),
             fma_f32_gflops: fma(pool),
             tile_bf16_gflops: tiles(pool),
             read_gbps,
             triad_gbps,
+            update_gbps,
         })
     }
 }
@@ -206,8 +209,8 @@ fn read_avx2(data: &[f32]) {
     read_plain(data);
 }
 
-/// (read, triad) in 10^9 bytes per second.
-fn memory(pool: &Pool) -> Result<(f64, f64)> {
+/// Read, triad and update in 10^9 bytes per second.
+fn memory(pool: &Pool) -> Result<[f64; 3]> {
     let mut arrays = [array(pool, ELEMENTS)?, array(pool, ELEMENTS)?, array(pool, ELEMENTS)?];
     let read = read(pool, &arrays.each_ref().map(|a| &**a));
     let [a, b, c] = &mut arrays;
@@ -224,8 +227,16 @@ fn memory(pool: &Pool) -> Result<(f64, f64)> {
             *a = *b + 0.5 * *c;
         }
     });
-    let bytes = (ELEMENTS * size_of::<f32>()) as f64;
-    Ok((3.0 * bytes / read / 1e9, 3.0 * bytes / triad / 1e9))
+    let update = best(5, pool, &|worker| {
+        let range = part(worker);
+        // SAFETY: as above.
+        let a = unsafe { out.slice(range.start, range.len()) };
+        for (a, b) in a.iter_mut().zip(&b[range]) {
+            *a += 0.5 * *b;
+        }
+    });
+    let bytes = 3.0 * (ELEMENTS * size_of::<f32>()) as f64 / 1e9;
+    Ok([bytes / read, bytes / triad, bytes / update])
 }
 
 /// Ones on huge pages, first touched by the worker that will use them.
@@ -253,7 +264,7 @@ mod tests {
         let start = Instant::now();
         let peak = Peak::measure(&pool).expect("384 MiB");
         eprintln!("{peak:?} in {:?}", start.elapsed());
-        for speed in [peak.fma_f32_gflops, peak.read_gbps, peak.triad_gbps] {
+        for speed in [peak.fma_f32_gflops, peak.read_gbps, peak.triad_gbps, peak.update_gbps] {
             assert!(speed > 0.1 && speed < 1e6, "{peak:?}");
         }
         assert_eq!(peak.tile_bf16_gflops.is_some(), Features::get().used == Isa::Amx);

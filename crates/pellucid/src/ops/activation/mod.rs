@@ -51,6 +51,18 @@ impl Activation {
     /// All of them, for tables and tests.
     pub const ALL: [Self; 5] =
         [Self::Gelu, Self::GeluTanh, Self::Relu, Self::ReluSquared, Self::Silu];
+
+    /// Operations of one element, `(act(x), dy · act'(x))`; erf, exp and tanh count as one.
+    #[must_use]
+    pub fn flops(self) -> (u64, u64) {
+        match self {
+            Self::Gelu => (5, 11),
+            Self::GeluTanh => (9, 18),
+            Self::Relu => (1, 1),
+            Self::ReluSquared => (2, 3),
+            Self::Silu => (4, 9),
+        }
+    }
 }
 
 /// `y = act(x)`; x and y (N).
@@ -85,6 +97,10 @@ impl Op for Activate {
     }
     fn cheap(&self) -> bool {
         true
+    }
+    fn flops(&self) -> (u64, u64) {
+        let (forward, backward) = self.activation.flops();
+        (forward * self.n as u64, backward * self.n as u64)
     }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let (x, y) = (operands.inputs[0], &mut *operands.outputs[0]);
@@ -149,6 +165,11 @@ impl Op for Gated {
     }
     fn cheap(&self) -> bool {
         true
+    }
+    fn flops(&self) -> (u64, u64) {
+        let (forward, backward) = self.activation.flops();
+        let n = (self.dims.n * self.dims.f) as u64;
+        (n * (forward + 1), n * (forward + backward + 2))
     }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let (x, y) = (operands.inputs[0], &mut *operands.outputs[0]);

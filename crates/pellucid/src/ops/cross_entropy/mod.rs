@@ -129,8 +129,8 @@ impl Op for LinearCrossEntropy {
         true
     }
     fn flops(&self) -> (u64, u64) {
+        // Logits; then dx and dw. Neither logits that are computed again count, nor what is done to each.
         let one = 2 * (self.n * self.c * self.v) as u64;
-        // Logits that are computed again are not counted again.
         (one, 2 * one)
     }
 

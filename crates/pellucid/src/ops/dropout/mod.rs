@@ -76,6 +76,9 @@ impl Op for Dropout {
     fn in_place(&self) -> Option<(usize, usize)> {
         Some((0, 0))
     }
+    fn flops(&self) -> (u64, u64) {
+        (self.n as u64, self.n as u64)
+    }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         if let Some(mask) = self.mask(operands.run) {
             cpu::apply(operands.pool, mask, &mut *operands.outputs[0]);

@@ -140,6 +140,11 @@ impl Op for Embedding {
         let one = 2 * (self.b * self.t * self.c) as u64;
         (one, one)
     }
+    fn looks_up(&self) -> Option<u64> {
+        // One row for each token, one for each position.
+        let positions = if self.params().len() > 1 { self.t } else { 0 };
+        Some(((self.b * self.t + positions) * self.c) as u64)
+    }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let (ids, past) = (operands.ints[0], operands.ints[1]);
         self.check(ids, past)?;

@@ -111,7 +111,16 @@ impl Op for Linear {
     }
     fn flops(&self) -> (u64, u64) {
         let one = 2 * (self.n * self.c_in * self.c_out) as u64;
-        (one, 2 * one)
+        let (forward, backward) = self.activation.map_or((0, 0), Activation::flops);
+        let (elements, bias) = ((self.n * self.c_out) as u64, u64::from(self.bias));
+        let finish = elements * (bias + forward + u64::from(self.residual));
+        (one + finish, 2 * one + elements * (bias + backward))
+    }
+    fn recompute_flops(&self) -> u64 {
+        match self.activation {
+            None => self.flops().0,
+            Some(a) => (self.n * self.c_out) as u64 * (a.flops().0 + u64::from(self.residual)),
+        }
     }
 
     fn forward(&self, operands: Forward<'_>) -> Result<()> {

@@ -99,6 +99,15 @@ impl Op for LayerNorm {
     fn cheap(&self) -> bool {
         true
     }
+    fn flops(&self) -> (u64, u64) {
+        let n = (self.dims.n * self.dims.c) as u64;
+        let bias = u64::from(self.bias);
+        // Mean 1, variance 3, normalise 2, weight 1; back: x̂ 2, dy·w 1, two sums 3, dx 4, d_weight 2.
+        (n * (7 + bias), n * (12 + bias))
+    }
+    fn recompute_flops(&self) -> u64 {
+        (self.dims.n * self.dims.c) as u64 * (3 + u64::from(self.bias))
+    }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let [mean, rstd] = &mut operands.saved[..] else { unreachable!("saved() has two") };
         let statistics = Statistics { mean: Some(mean), rstd };
@@ -176,6 +185,14 @@ impl Op for RmsNorm {
     }
     fn cheap(&self) -> bool {
         true
+    }
+    fn flops(&self) -> (u64, u64) {
+        let n = (self.dims.n * self.dims.c) as u64;
+        // Squares 2, normalise 1, weight 1; back: x̂ 1, dy·w 1, sum 2, dx 3, d_weight 2.
+        (4 * n, 9 * n)
+    }
+    fn recompute_flops(&self) -> u64 {
+        2 * (self.dims.n * self.dims.c) as u64
     }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let statistics = Statistics { mean: None, rstd: &mut *operands.saved[0] };

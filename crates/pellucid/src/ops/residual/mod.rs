@@ -54,6 +54,9 @@ impl Op for Residual {
     fn residual(&self) -> Option<(usize, usize)> {
         Some((0, 0))
     }
+    fn flops(&self) -> (u64, u64) {
+        (self.n as u64, 0)
+    }
     fn forward(&self, mut operands: Forward<'_>) -> Result<()> {
         let (x, delta) = (operands.inputs[0], operands.inputs[1]);
         cpu::forward(operands.pool, x, delta, &mut *operands.outputs[0]);
