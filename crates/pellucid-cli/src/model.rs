@@ -11,6 +11,7 @@ use pellucid::model::decoder::Decoder;
 use pellucid::model::weights::Weights;
 use pellucid::text::Tokenizer;
 use pellucid::train::resume;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 /// Sizes, weights, tokenizer and defaults.
@@ -30,10 +31,16 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
 impl Model {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let folder = find(folder)?;
-        let loaded = checkpoint::load(&folder)?;
+        // The tokenizer is read beside the weights.
+        let (loaded, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::from_folder(&folder));
+            let loaded = checkpoint::load(&folder);
+            (loaded, tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let loaded = loaded?;
         let tokenizer = match loaded.tokenizer {
-            Some(_) => Some(Tokenizer::from_folder(&folder)?),
-            None => Tokenizer::from_folder(&folder).ok(),
+            Some(_) => Some(tokenizer?),
+            None => tokenizer.ok(),
         };
         let (config, weights, generation) = (loaded.config, loaded.weights, loaded.generation);
         Ok(Self { config, weights, tokenizer, generation, folder })
