@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod session;
 mod signal;
+mod speculate;
 mod step_bench;
 mod view;
 
