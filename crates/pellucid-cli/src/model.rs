@@ -11,8 +11,10 @@ use pellucid::model::decoder::Decoder;
 use pellucid::model::weights::Weights;
 use pellucid::text::Tokenizer;
 use pellucid::train::resume;
+use std::fs;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 /// Sizes, weights, tokenizer and defaults.
 pub(crate) struct Model {
@@ -31,11 +33,14 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
 impl Model {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let folder = find(folder)?;
-        // The tokenizer is read beside the weights.
+        // A large tokenizer is read beside the weights.
+        let read = || Tokenizer::from_folder(&folder);
+        let large = fs::metadata(folder.join("tokenizer.json")).is_ok_and(|m| m.len() > 1 << 18);
         let (loaded, tokenizer) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| Tokenizer::from_folder(&folder));
+            let beside = large.then(|| scope.spawn(read));
             let loaded = checkpoint::load(&folder);
-            (loaded, tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            let join = |t: ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|p| resume_unwind(p));
+            (loaded, beside.map_or_else(read, join))
         });
         let loaded = loaded?;
         let tokenizer = match loaded.tokenizer {

@@ -4,7 +4,7 @@ use crate::model::Model;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::{Error, Kind, Result};
 use pellucid::generate::{
-    DraftModel, Event, Flow, GenerateOptions, NGram, Speculated, WithModel, speculate,
+    Costs, DraftModel, Event, Flow, GenerateOptions, NGram, Speculated, WithModel, speculate,
 };
 use pellucid::model::decoder::Decoder;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     let mut target = WithModel { decoder: &mut decoder, pool, weights, vocab };
     let tokenizer = model.tokenizer.as_ref();
     if which == "ngram" {
-        let mut drafter = NGram::default();
+        let mut drafter = NGram::new(Costs::of(weights.count(), 0.0));
         return speculate(&mut target, &mut drafter, most, prompts, options, tokenizer, sink);
     }
     let draft = Model::load(Path::new(which))?;
@@ -35,8 +35,9 @@ pub(crate) fn run(
     let mut decoder = Decoder::new(&draft.config, 1, capacity, pool.threads())?;
     let mut small = WithModel { decoder: &mut decoder, pool, weights: &draft.weights, vocab };
     // Either reads all of its weights for a token.
-    let cost = draft.weights.data().len() as f64 / weights.data().len() as f64;
-    let mut drafter = DraftModel::new(&mut small, options.sampling, cost)?;
+    let cost = draft.weights.count() as f64 / weights.count() as f64;
+    let costs = Costs::of(weights.count(), cost);
+    let mut drafter = DraftModel::new(&mut small, options.sampling, costs)?;
     speculate(&mut target, &mut drafter, most, prompts, options, tokenizer, sink)
 }
 

@@ -21,4 +21,4 @@ pub use decode::{
     Event, Flow, GenerateOptions, Generated, NextLogits, StopReason, WithModel, generate,
 };
 pub use sampler::{Sampler, Sampling};
-pub use speculate::{DraftModel, Drafter, NGram, Speculated, VerifyLogits, speculate};
+pub use speculate::{Costs, DraftModel, Drafter, NGram, Speculated, VerifyLogits, speculate};

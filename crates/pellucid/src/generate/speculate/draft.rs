@@ -22,11 +22,11 @@ impl std::fmt::Debug for DraftModel<'_> {
 }
 
 impl<'a> DraftModel<'a> {
-    /// `cost` is what a token of this model costs as a part of the large one's.
+    /// Draws with the settings of the large model.
     ///
     /// # Errors
     /// Those of [`Sampling::validate`]; a model with several rows.
-    pub fn new(model: &'a mut dyn VerifyLogits, sampling: Sampling, cost: f64) -> Result<Self> {
+    pub fn new(model: &'a mut dyn VerifyLogits, sampling: Sampling, costs: Costs) -> Result<Self> {
         if model.batch() != 1 {
             let message = format!("a draft model with {} rows; it needs one", model.batch());
             return Err(Error::new(Kind::Input, "speculate", message));
@@ -35,7 +35,7 @@ impl<'a> DraftModel<'a> {
         Ok(Self {
             model,
             sampler: Sampler::new(sampling)?,
-            pace: Pace::new(Costs { draft: cost, ..Costs::COPIED }),
+            pace: Pace::new(costs),
             known: vec![],
             text: vec![],
         })

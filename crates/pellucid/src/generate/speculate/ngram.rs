@@ -17,9 +17,11 @@ pub struct NGram {
     class: usize,
 }
 
-impl Default for NGram {
-    fn default() -> Self {
-        Self { paces: std::array::from_fn(|_| Pace::new(Costs::COPIED)), class: 0 }
+impl NGram {
+    /// Copying costs nothing, so `costs` says what it takes to verify.
+    #[must_use]
+    pub fn new(costs: Costs) -> Self {
+        Self { paces: std::array::from_fn(|_| Pace::new(costs)), class: 0 }
     }
 }
 
@@ -81,10 +83,10 @@ mod tests {
 
     #[test]
     fn a_period_goes_on() {
-        let mut drafter = NGram::default();
+        let mut drafter = NGram::new(Costs::of(0, 0.0));
         let mut proposal = Proposal::default();
         // Believes in long matches after some success.
-        (0..9).for_each(|_| drafter.paces.iter_mut().for_each(|p| p.learn(4, 4)));
+        (0..9).for_each(|_| drafter.paces.iter_mut().for_each(|p| p.learn(7, 7)));
         drafter.propose(&[1, 2, 3, 1, 2, 3, 1], 7, 0, &mut proposal).unwrap();
         assert_eq!(proposal.tokens, [2, 3, 1, 2, 3, 1, 2]);
     }

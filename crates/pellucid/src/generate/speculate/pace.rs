@@ -10,8 +10,15 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// To propose for free; to verify, as measured from 1 to 8 positions on models of 1 to 124 million parameters.
-    pub const COPIED: Self = Self { draft: 0.0, verify: 0.07 };
+    /// For a model with this many parameters, and proposals that cost `draft` each.
+    ///
+    /// Measured (2 cores, f32, calls of 8 positions against calls of 1): 1.5 times the time where the weights come
+    /// from memory (10.7 and 124 million parameters), 2.2 times where they stay in the second-level cache (0.8).
+    #[must_use]
+    pub fn of(parameters: usize, draft: f64) -> Self {
+        let cached = parameters < 2 << 20;
+        Self { draft, verify: if cached { 0.18 } else { 0.09 } }
+    }
 }
 
 /// What is left of old experience with each new one.
