@@ -21,6 +21,9 @@ impl Costs {
     }
 }
 
+/// Numbers of proposals: calls of 2, 4 and 8 positions. The others take hardly less time than the next of these, and
+/// each size is planned at its first use.
+const SIZES: [usize; 3] = [1, 3, 7];
 /// What is left of old experience with each new one.
 const MEMORY: f64 = 0.8;
 /// Rounds without proposals before another attempt: at first, and at most.
@@ -29,8 +32,8 @@ const REST: (u32, u32) = (8, 128);
 /// A running guess of the probability that a proposed token is right.
 ///
 /// With probability a for each, k proposals give (1 − a^(k+1)) / (1 − a) tokens on average (Leviathan et al. 2023,
-/// equation 1) at a cost of 1 + k (draft + verify). The k with the most tokens for its cost is taken, 0 among them;
-/// after a rest, two are tried again.
+/// equation 1) at a cost of 1 + k (draft + verify). Of 1, 3, 7 and the most allowed, the k with the most tokens for its cost is taken, or 0 if none pays;
+/// after a rest, one is tried again.
 #[derive(Clone, Debug)]
 pub struct Pace {
     costs: Costs,
@@ -52,7 +55,7 @@ impl Pace {
         let a = (self.right / (self.right + self.wrong)).min(0.98);
         let each = self.costs.draft + self.costs.verify;
         let (mut best, mut gain) = (0, 1.0);
-        for k in 1..=most {
+        for k in SIZES.into_iter().filter(|&k| k < most).chain((most > 0).then_some(most)) {
             let tokens = (1.0 - a.powi(k as i32 + 1)) / (1.0 - a);
             let this = tokens / (1.0 + each * k as f64);
             if this > gain {
@@ -67,7 +70,7 @@ impl Pace {
             return 0;
         }
         self.rested = 0;
-        most.min(2)
+        most.min(1)
     }
 
     /// The first `accepted` of `proposed` tokens were right, the next, if any, was not.

@@ -310,7 +310,6 @@ fn drawn_proposals_leave_the_distribution_as_it_is() {
     ];
     for (name, rule) in wrong {
         let seen = surprise(base, rule, 20_000);
-        eprintln!("a rule that {name}: {seen:.2}");
         assert!(seen > 6.0, "a rule that {name} passed with {seen}");
     }
 }
