@@ -79,6 +79,20 @@ impl SamplingArgs {
     }
 }
 
+/// Several tokens for one look at the weights.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Speculation")]
+pub(crate) struct SpeculateArgs {
+    /// Guesses tokens that the model then verifies together: ngram looks in the text itself for what
+    /// followed before, a folder holds a smaller model with the same tokenizer. Faster where guesses are
+    /// right; the same text at temperature 0 or with ngram, else text of the same distribution
+    #[arg(long, value_name = "ngram|FOLDER")]
+    pub(crate) speculate: Option<String>,
+    /// The most tokens guessed at a time, up to 7; how many it is follows from how many were right
+    #[arg(long, default_value_t = 7, value_name = "K")]
+    pub(crate) speculate_tokens: usize,
+}
+
 /// Every key of a run is a flag: `--train.steps 100` and `--train.steps=100` become `--set train.steps=100`.
 pub(crate) fn dotted(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut out = Vec::new();

@@ -13,6 +13,7 @@ mod profile;
 mod progress;
 mod session;
 mod signal;
+mod speculate;
 mod step_bench;
 mod view;
 

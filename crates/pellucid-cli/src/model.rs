@@ -14,7 +14,10 @@ use pellucid::model::stored_weights::StoredWeights;
 use pellucid::model::weights::Weights;
 use pellucid::text::Tokenizer;
 use pellucid::train::resume;
+use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,10 +67,19 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
 impl Model {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let folder = find(folder)?;
-        let loaded = checkpoint::load(&folder)?;
+        // A large tokenizer is read beside the weights.
+        let read = || Tokenizer::from_folder(&folder);
+        let large = fs::metadata(folder.join("tokenizer.json")).is_ok_and(|m| m.len() > 1 << 18);
+        let (loaded, tokenizer) = std::thread::scope(|scope| {
+            let beside = large.then(|| scope.spawn(read));
+            let loaded = checkpoint::load(&folder);
+            let join = |t: ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|p| resume_unwind(p));
+            (loaded, beside.map_or_else(read, join))
+        });
+        let loaded = loaded?;
         let tokenizer = match loaded.tokenizer {
-            Some(_) => Some(Tokenizer::from_folder(&folder)?),
-            None => Tokenizer::from_folder(&folder).ok(),
+            Some(_) => Some(tokenizer?),
+            None => tokenizer.ok(),
         };
         let (config, weights, generation) = (loaded.config, loaded.weights, loaded.generation);
         Ok(Self { config, weights, stored: None, tokenizer, generation, folder })

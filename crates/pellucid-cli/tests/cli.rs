@@ -133,6 +133,7 @@ fn train_generate_eval_and_continue() {
     assert_eq!(row["ids"].as_array().unwrap().len(), 5);
     assert_eq!(row["stop"], "max tokens");
     let plain = ok(&["generate", "run", "hello", "-n", "5", "-t", "0", "--threads", "1"], path);
+    speculation_changes_no_token(path);
     assert_eq!(plain.trim_end(), format!("hello{}", row["text"].as_str().unwrap()).trim_end());
     let long = "hello ".repeat(10);
     let refused = pellucid(&["generate", "run", &long], path);
@@ -149,6 +150,30 @@ fn train_generate_eval_and_continue() {
 
 /// The first Ctrl-C saves and stops; the run then goes on from there.
 #[cfg(unix)]
+/// The run in `path` says the same with tokens guessed ahead, and tells what came of them.
+fn speculation_changes_no_token(path: &Path) {
+    let said = |flags: &[&str]| -> serde_json::Value {
+        let base = ["generate", "run", "hello", "-n", "12", "-t", "0", "--json"];
+        serde_json::from_str(&ok(&[&base[..], flags].concat(), path)).expect("an object")
+    };
+    let plain = said(&[]);
+    assert!(plain["seconds"].as_f64().is_some_and(|s| s > 0.0) && plain["speculation"].is_null());
+    for flags in [&["--speculate", "ngram"][..], &["--speculate", "run", "--speculate-tokens", "3"]]
+    {
+        let guessed = said(flags);
+        assert_eq!(guessed["ids"], plain["ids"], "{flags:?}");
+        let told = |key: &str| guessed["speculation"][key].as_u64().expect(key);
+        assert!(told("accepted") <= told("proposed") && told("target_calls") <= 11, "{guessed}");
+    }
+    let refused = pellucid(
+        &["generate", "run", "h", "--speculate", "ngram", "--speculate-tokens", "8"],
+        path,
+    );
+    assert!(text(&refused.stderr).contains("at most 7"), "{}", text(&refused.stderr));
+    let nowhere = pellucid(&["generate", "run", "h", "--speculate", "nowhere"], path);
+    assert!(text(&nowhere.stderr).contains("nowhere"), "{}", text(&nowhere.stderr));
+}
+
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();

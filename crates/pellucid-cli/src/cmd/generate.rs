@@ -1,13 +1,14 @@
 //! `pellucid generate`
 
-use crate::args::SamplingArgs;
+use crate::args::{SamplingArgs, SpeculateArgs};
 use crate::input::{parse_ids, text_of};
 use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
+use crate::speculate;
 use clap::Args;
 use pellucid::error::Result;
-use pellucid::generate::{Event, Flow, GenerateOptions, Generated};
+use pellucid::generate::{Event, Flow, GenerateOptions, Speculated};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -56,6 +57,8 @@ pub(crate) struct Generate {
     threads: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    speculation: SpeculateArgs,
 }
 
 impl Generate {
@@ -86,14 +89,26 @@ impl Generate {
             }
             Ok(Flow::Continue)
         };
-        let done = model.generate(&pool, &prompts, self.batch, &options, &mut sink)?;
+        let done = match &self.speculation.speculate {
+            None => {
+                let done = model.generate(&pool, &prompts, self.batch, &options, &mut sink)?;
+                let row = |generated| Speculated { generated, proposed: 0, accepted: 0, calls: 0 };
+                done.into_iter().map(row).collect()
+            }
+            Some(which) => {
+                let most = self.speculation.speculate_tokens;
+                speculate::run(&model, (which, most), &pool, &prompts, &options, &mut sink)?
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
         if streams {
             out::line("")?;
         } else {
-            done.iter().zip(&texts).try_for_each(|(row, text)| self.print(&model, row, text))?;
+            let mut rows = done.iter().zip(&texts);
+            rows.try_for_each(|(row, text)| self.print(&model, row, text, seconds))?;
         }
-        let tokens: usize = done.iter().map(|g| g.tokens.len()).sum();
-        let (seconds, end) = (start.elapsed().as_secs_f64(), done.last().map(|g| g.stop.name()));
+        let tokens: usize = done.iter().map(|g| g.generated.tokens.len()).sum();
+        let end = done.last().map(|g| g.generated.stop.name());
         out::note(&format!(
             "{tokens} tokens in {}, {:.0} tokens/s; stopped by: {}",
             out::duration(seconds),
@@ -127,21 +142,31 @@ impl Generate {
         Ok((texts, ids))
     }
 
-    fn print(&self, model: &Model, row: &Generated, prompt: &str) -> Result<()> {
+    fn print(&self, model: &Model, row: &Speculated, prompt: &str, seconds: f64) -> Result<()> {
+        let made = &row.generated;
         if self.json {
-            return out::json(&json!({
+            let mut object = json!({
                 "prompt": prompt,
-                "prompt_ids": row.prompt,
-                "text": row.text,
-                "ids": row.tokens,
-                "stop": row.stop.name(),
-            }));
+                "prompt_ids": made.prompt,
+                "text": made.text,
+                "ids": made.tokens,
+                "stop": made.stop.name(),
+                "seconds": seconds,
+            });
+            if self.speculation.speculate.is_some() {
+                object["speculation"] = json!({
+                    "proposed": row.proposed,
+                    "accepted": row.accepted,
+                    "target_calls": row.calls,
+                });
+            }
+            return out::json(&object);
         }
         if model.tokenizer.is_none() {
-            let ids: Vec<String> = row.tokens.iter().map(ToString::to_string).collect();
+            let ids: Vec<String> = made.tokens.iter().map(ToString::to_string).collect();
             return out::line(ids.join(" "));
         }
         let prompt = if self.no_echo { "" } else { prompt };
-        out::line(format!("{prompt}{}\n---", row.text))
+        out::line(format!("{prompt}{}\n---", made.text))
     }
 }

@@ -1,17 +1,21 @@
 //! A checkpoint folder, written and read whole.
 
+use super::assemble::assemble;
 use super::generation::{GenerationConfig, fault};
-use super::names::{Family, Piece, Place, config_json, parse_config};
-use super::safetensors::{Entry, StoredType, TensorFile, Values, shape_text};
+use super::names::{Family, Place, config_json, parse_config};
+use super::safetensors::{Entry, StoredType, TensorFile, Values};
 use super::snapshot::Snapshot;
 use super::transaction::{Transaction, plain_name};
 use crate::backend::cpu::stored::Format;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Weights, parameters};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::Path;
 
 const SAVE: &str = "save checkpoint";
@@ -21,8 +25,8 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const GENERATION: &str = "generation_config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Most faults printed.
-const MOST_FAULTS: usize = 24;
+/// Bytes of a tokenizer that are worth a thread.
+const LARGE_TEXT: usize = 1 << 18;
 
 /// A checkpoint in memory.
 #[derive(Debug)]
@@ -143,7 +147,29 @@ pub(super) struct Opened {
     pub(super) tokenizer: Option<String>,
 }
 
-/// Opens all files as they stand together and reads all but the weights.
+impl Opened {
+    /// Does `work`, such as reading the weights, while the tokenizer's text is checked.
+    pub(super) fn checking_tokenizer<T>(
+        &self,
+        folder: &Path,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let Some(text) = self.tokenizer.as_deref() else { return work() };
+        if text.len() <= LARGE_TEXT {
+            let done = work()?;
+            return check_tokenizer(text, &self.config, folder).map(|()| done);
+        }
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| check_tokenizer(text, &self.config, folder));
+            let done = work();
+            let fits = beside.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let done = done?;
+            fits.map(|()| done)
+        })
+    }
+}
+
+/// Opens all files as they stand together and reads all but the weights; the tokenizer's text is not checked yet.
 pub(super) fn open(folder: &Path) -> Result<Opened> {
     let names = [CONFIG, WEIGHTS, INDEX, GENERATION, TOKENIZER];
     let mut snapshot = Snapshot::open(folder, &names)?;
@@ -175,9 +201,6 @@ pub(super) fn open(folder: &Path) -> Result<Opened> {
         None => GenerationConfig::default(),
     };
     let tokenizer = snapshot.take_text(TOKENIZER)?;
-    if let Some(text) = &tokenizer {
-        check_tokenizer(text, &config, folder)?;
-    }
     Ok(Opened { family, config, format, files, generation, tokenizer })
 }
 
@@ -189,13 +212,15 @@ pub(super) fn open(folder: &Path) -> Result<Opened> {
 /// of the wrong shape or type (all are listed); a tokenizer with more tokens than the model; weights in int8 or int4,
 /// which [`load_stored`](super::load_stored) reads.
 pub fn load(folder: &Path) -> Result<Loaded> {
-    let Opened { family, config, format, files, generation, tokenizer } = open(folder)?;
-    if let Some(format) = format {
+    let opened = open(folder)?;
+    if let Some(format) = opened.format {
         let message = format!("{}: the weights are {} codes", folder.display(), format.name());
         return Err(Error::new(Kind::Format, LOAD, message)
             .hint("generate and eval read them; train on the model they were made from"));
     }
-    let (weights, stored) = assemble(&config, family, &files)?;
+    let (weights, stored) = opened
+        .checking_tokenizer(folder, || assemble(&opened.config, opened.family, &opened.files))?;
+    let Opened { family, config, generation, tokenizer, .. } = opened;
     Ok(Loaded { config, weights, generation, tokenizer, family, stored })
 }
 
@@ -214,177 +239,61 @@ fn shard_names(text: &str, name: &str) -> Result<BTreeSet<String>> {
     Ok(shards)
 }
 
-/// The weights of `config` from safetensors files that use `family`'s names.
-pub(crate) fn assemble(
-    config: &Config,
-    family: Family,
-    files: &[TensorFile],
-) -> Result<(Weights, StoredType)> {
-    let plan = matched(config, family, files)?;
-    let mut weights = Weights::zeros(config);
-    let stored = plan.first().map_or(Ok(StoredType::F32), |(_, file, name)| file.stored(name))?;
-    for (piece, file, name) in &plan {
-        read_piece(piece, file, name, &mut weights)?;
-    }
-    Ok((weights, stored))
+/// Of a `tokenizer.json`, what tells its ids; the rest is skipped without being kept.
+#[derive(Deserialize)]
+struct Ids {
+    model: Option<IdsOfModel>,
+    added_tokens: Option<Vec<Value>>,
 }
 
-/// A piece of our weights, the file that holds it, and its name there.
-pub(super) type Match<'f> = (Piece, &'f TensorFile, &'f str);
+#[derive(Deserialize)]
+struct IdsOfModel {
+    vocab: Option<Vocabulary>,
+}
 
-/// Every piece that the files hold; an error lists all that does not fit.
-pub(super) fn matched<'f>(
-    config: &Config,
-    family: Family,
-    files: &'f [TensorFile],
-) -> Result<Vec<Match<'f>>> {
-    plausible(config, files)?;
-    let pieces = family.pieces(config);
-    let mut found: HashMap<String, (&TensorFile, &str)> = HashMap::new();
-    let mut faults = Vec::new();
-    for file in files {
-        for name in file.names() {
-            if found.insert(family.canonical(name), (file, name)).is_some() {
-                faults.push(format!("twice: {name}"));
+/// One more than the greatest id of a vocabulary, which maps spellings to ids or lists them in order.
+struct Vocabulary(u64);
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Greatest;
+        impl<'de> Visitor<'de> for Greatest {
+            type Value = Vocabulary;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a vocabulary")
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Vocabulary, A::Error> {
+                let mut most = 0;
+                while let Some((_, id)) = map.next_entry::<IgnoredAny, Value>()? {
+                    most = most.max(id.as_u64().map_or(0, |id| id.saturating_add(1)));
+                }
+                Ok(Vocabulary(most))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> std::result::Result<Vocabulary, A::Error> {
+                let mut count = 0;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Vocabulary(count))
             }
         }
-    }
-    let mut plan = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        match found.remove(&piece.name) {
-            None if matches!(piece.place, Place::Alias(_)) => {}
-            None => faults.push(format!("missing: {} {}", piece.name, shape_text(&piece.shape))),
-            Some((file, name)) => match check(&piece, file, name) {
-                Ok(()) => plan.push((piece, file, name)),
-                Err(fault) => faults.push(fault),
-            },
-        }
-    }
-    let mut extra: Vec<_> = found.into_iter().filter(|(name, _)| !family.ignores(name)).collect();
-    extra.sort_by(|a, b| a.0.cmp(&b.0));
-    faults.extend(extra.into_iter().map(|(_, (_, name))| format!("unexpected: {name}")));
-    if !faults.is_empty() {
-        return Err(mismatch(files, &faults));
-    }
-    Ok(plan)
-}
-
-fn check(piece: &Piece, file: &TensorFile, name: &str) -> Result<(), String> {
-    let shape = file.shape(name).map_err(|e| e.to_string())?;
-    if shape != piece.shape {
-        let (found, expected) = (shape_text(shape), shape_text(&piece.shape));
-        return Err(format!("wrong shape: {name} is {found}, but config.json says {expected}"));
-    }
-    file.stored(name).map(drop).map_err(|e| format!("wrong type: {e}"))
-}
-
-pub(super) fn mismatch(files: &[TensorFile], faults: &[String]) -> Error {
-    let count = faults.len();
-    let path = files.first().map_or_else(String::new, |f| f.path().display().to_string());
-    let plural = if count == 1 { " does" } else { "s do" };
-    let mut error = fault(LOAD, format!("{path}: {count} tensor{plural} not fit config.json"));
-    for fault in faults.iter().take(MOST_FAULTS) {
-        error = error.fact(fault);
-    }
-    if count > MOST_FAULTS {
-        error = error.fact(format!("and {} more", count - MOST_FAULTS));
-    }
-    let embedding = faults
-        .iter()
-        .any(|f| f.starts_with("wrong shape") && (f.contains("wte") || f.contains("embed_tokens")));
-    error.hint(if embedding {
-        "if tokens were added, set vocab_size to the embedding's rows"
-    } else {
-        "config.json and the weights must come from one model"
-    })
-}
-
-/// Refuses a config that asks for far more than the files hold, before any memory is asked for.
-pub(super) fn plausible(config: &Config, files: &[TensorFile]) -> Result<()> {
-    let held: u128 = files.iter().map(TensorFile::elements).sum();
-    let tensors: usize = files.iter().map(|f| f.names().count()).sum();
-    let n = |size: usize| size as u128;
-    let (c, f, v) = (n(config.width), n(config.hidden), n(config.vocab));
-    let (queries, keys) =
-        (n(config.heads) * n(config.head_width), n(config.kv_heads) * n(config.head_width));
-    let up = if config.gated { 2 } else { 1 };
-    // Every factor is below 2^31, so no product of three overflows.
-    let block = (2 * queries + 2 * keys) * c + (up + 1) * f * c;
-    let wanted = block.saturating_mul(n(config.layers)).saturating_add(v * c);
-    if wanted > 4 * held + (1 << 20) || config.layers > tensors + 16 {
-        let message = format!("config.json speaks of {wanted} weights in {} blocks", config.layers);
-        return Err(fault(LOAD, message)
-            .fact(format!("the files hold {held} in {tensors} tensors"))
-            .hint("config.json and the weights must come from one model; or the file is damaged"));
-    }
-    Ok(())
-}
-
-/// Reads one piece into `weights`, which have its parameter.
-pub(super) fn read_piece(
-    piece: &Piece,
-    file: &TensorFile,
-    name: &str,
-    weights: &mut Weights,
-) -> Result<()> {
-    let columns: usize = piece.shape[1..].iter().product();
-    match &piece.place {
-        Place::Rows(ours, rows) => {
-            let values = weights.get_mut(ours)?;
-            file.read_into(name, &mut values[rows.start * columns..rows.end * columns])
-        }
-        Place::Transposed(ours) => {
-            // (c, r) in the file becomes (r, c): sixteen of its rows fill one cache line of ours.
-            const ROWS: usize = 16;
-            let (values, wide) = (weights.get_mut(ours)?, piece.shape[0]);
-            file.for_pieces(name, ROWS * columns, |start, elements| {
-                for (i, block) in elements.chunks(ROWS * columns).enumerate() {
-                    let first = start / columns + i * ROWS;
-                    for r in 0..columns {
-                        for j in 0..block.len() / columns {
-                            values[r * wide + first + j] = block[j * columns + r];
-                        }
-                    }
-                }
-                Ok(())
-            })
-        }
-        Place::Zeros => file.for_pieces(name, 1, |start, elements| {
-            match elements.iter().position(|&x| x != 0.0) {
-                None => Ok(()),
-                Some(i) => Err(fault(
-                    LOAD,
-                    format!("{name}[{}] = {}, but config.json says there is no bias", start + i, elements[i]),
-                )
-                .hint("the model was trained elsewhere: set bias and norm_bias under \"pellucid\" to true")),
-            }
-        }),
-        Place::Alias(ours) => {
-            let values = weights.get(ours)?;
-            file.for_pieces(name, 1, |start, elements| {
-                let own = &values[start..start + elements.len()];
-                if own.iter().zip(elements).all(|(a, b)| a.to_bits() == b.to_bits()) {
-                    return Ok(());
-                }
-                Err(fault(LOAD, format!("{name} differs from the token embedding it is tied to"))
-                    .hint("set tie_word_embeddings to false, in \"pellucid\" tied_head as well"))
-            })
-        }
+        deserializer.deserialize_any(Greatest)
     }
 }
 
 /// Whether the ids of a tokenizer fit the model. What is not a tokenizer of this shape is left to `text` to judge.
 fn check_tokenizer(text: &str, config: &Config, folder: &Path) -> Result<()> {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Ok(()) };
-    let vocabulary = value.pointer("/model/vocab");
-    let ids = vocabulary.and_then(Value::as_object).into_iter().flat_map(|map| map.values());
-    let added = value.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
-    let listed = vocabulary.and_then(Value::as_array).map_or(0, |list| list.len() as u64);
-    let most = ids
-        .chain(added.filter_map(|token| token.get("id")))
-        .filter_map(Value::as_u64)
+    let Ok(ids) = serde_json::from_str::<Ids>(text) else { return Ok(()) };
+    let most = (ids.added_tokens.iter().flatten())
+        .filter_map(|token| token.get("id").and_then(Value::as_u64))
         .map(|id| id.saturating_add(1))
-        .fold(listed, u64::max);
+        .fold(ids.model.and_then(|m| m.vocab).map_or(0, |v| v.0), u64::max);
     if most <= config.vocab as u64 {
         return Ok(());
     }

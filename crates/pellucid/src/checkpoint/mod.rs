@@ -18,6 +18,8 @@
 //!
 //! This room does not know training, generation, tokenization or the arithmetic of a model: names, shapes and bytes.
 
+/// Tensors of files to weights.
+mod assemble;
 /// One folder: `save` and `load`.
 pub mod folder;
 /// How to sample, as `generation_config.json` says it.

@@ -13,7 +13,8 @@
 //!
 //! Norms, biases and learned positions are F32 under their own names.
 
-use super::folder::{self, CONFIG, GENERATION, INDEX, LOAD, TOKENIZER, WEIGHTS};
+use super::assemble;
+use super::folder::{self, CONFIG, GENERATION, INDEX, LOAD, Opened, TOKENIZER, WEIGHTS};
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Place, config_map};
 use super::safetensors::{StoredType, TensorFile};
@@ -107,27 +108,38 @@ fn quantization_config(format: Format) -> Value {
 /// or scales that are not finite.
 pub fn load_stored(pool: &Pool, path: &Path, format: Option<Format>) -> Result<LoadedStored> {
     let opened = folder::open(path)?;
-    let (config, files) = (opened.config, &opened.files);
-    let weights = match (opened.format, format) {
+    let weights = opened.checking_tokenizer(path, || read_stored(pool, path, &opened, format))?;
+    let Opened { config, generation, tokenizer, .. } = opened;
+    Ok(LoadedStored { config, weights, generation, tokenizer })
+}
+
+fn read_stored(
+    pool: &Pool,
+    path: &Path,
+    opened: &Opened,
+    format: Option<Format>,
+) -> Result<StoredWeights> {
+    let (config, files) = (&opened.config, &opened.files);
+    Ok(match (opened.format, format) {
         (Some(held), Some(asked)) if held != asked => {
             let (held, asked) = (held.name(), asked.name());
             let message = format!("{}: holds {held}, but {asked} is asked for", path.display());
             return Err(Error::new(Kind::Config, LOAD, message)
                 .hint("quantise the original weights; codes are not turned into other codes"));
         }
-        (Some(held), _) => read_codes(pool, &config, files, held)?,
+        (Some(held), _) => read_codes(pool, config, files, held)?,
         (None, Some(format)) => {
-            let plan = folder::matched(&config, opened.family, files)?;
-            StoredWeights::build(pool, &config, format, |spec, to| {
+            let plan = assemble::matched(config, opened.family, files)?;
+            StoredWeights::build(pool, config, format, |spec, to| {
                 // The parameter alone; every piece of it, and whatever must equal it.
                 let mut one = Weights::of(vec![spec.clone()]);
-                for (piece, file, name) in &plan {
-                    let ours = match &piece.place {
+                for piece in &plan {
+                    let ours = match &piece.0.place {
                         Place::Rows(ours, _) | Place::Transposed(ours) | Place::Alias(ours) => ours,
                         Place::Zeros => continue,
                     };
                     if *ours == spec.name {
-                        folder::read_piece(piece, file, name, &mut one)?;
+                        assemble::read_piece(piece, &mut one)?;
                     }
                 }
                 to.copy_from_slice(one.get(&spec.name)?);
@@ -139,16 +151,14 @@ pub fn load_stored(pool: &Pool, path: &Path, format: Option<Format>) -> Result<L
             let message = format!("{}: holds plain weights", path.display());
             return Err(Error::new(Kind::Config, LOAD, message).hint("say how to store them"));
         }
-    };
-    let (generation, tokenizer) = (opened.generation, opened.tokenizer);
-    Ok(LoadedStored { config, weights, generation, tokenizer })
+    })
 }
 
 /// Biases that the config has not must be zero.
-fn zeros(plan: &[folder::Match<'_>]) -> Result<()> {
+fn zeros(plan: &[assemble::Match<'_>]) -> Result<()> {
     let mut none = Weights::of(vec![]);
     let mut pieces = plan.iter().filter(|(piece, ..)| matches!(piece.place, Place::Zeros));
-    pieces.try_for_each(|(piece, file, name)| folder::read_piece(piece, file, name, &mut none))
+    pieces.try_for_each(|piece| assemble::read_piece(piece, &mut none))
 }
 
 /// The three tensors of a matrix: ending, type, shape.
@@ -188,7 +198,7 @@ fn read_codes(
         .extend(held.iter().filter(|h| !wanted.contains(**h)).map(|h| format!("unexpected: {h}")));
     if !faults.is_empty() {
         faults.sort();
-        return Err(folder::mismatch(files, &faults));
+        return Err(assemble::mismatch(files, &faults));
     }
     // Shapes are judged before memory is asked for.
     for spec in specs.iter().filter(|s| is_matrix(s)) {
@@ -198,7 +208,7 @@ fn read_codes(
             told.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
         if told != [spec.shape[0] as i64, spec.shape[1] as i64] {
             let message = format!("{name} says {told:?}, but config.json {:?}", spec.shape);
-            return Err(folder::mismatch(files, &[message]));
+            return Err(assemble::mismatch(files, &[message]));
         }
     }
     StoredWeights::assemble(config, format, |spec, part| match part {
@@ -207,7 +217,7 @@ fn read_codes(
             if shape != spec.shape {
                 let message =
                     format!("{} is {shape:?}, but config.json says {:?}", spec.name, spec.shape);
-                return Err(folder::mismatch(files, &[message]));
+                return Err(assemble::mismatch(files, &[message]));
             }
             file.read_into(&spec.name, into)
         }

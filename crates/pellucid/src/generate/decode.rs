@@ -178,15 +178,7 @@ pub fn generate(
     sink: &mut dyn FnMut(Event<'_>) -> Result<Flow>,
 ) -> Result<Vec<Generated>> {
     let mut sampler = Sampler::new(options.sampling)?;
-    if tokenizer.is_none() && !options.stop_strings.is_empty() {
-        return Err(Error::new(Kind::Input, "generate", "stop strings need a tokenizer")
-            .hint("give the tokenizer of the checkpoint, or stop at token ids"));
-    }
-    let prompts = prompts
-        .iter()
-        .enumerate()
-        .map(|(i, prompt)| check(model, i, prompt, options))
-        .collect::<Result<Vec<_>>>()?;
+    let prompts = checked(model, prompts, options, tokenizer)?;
     let mut done = Vec::with_capacity(prompts.len());
     for (group, prompts) in prompts.chunks(model.batch().max(1)).enumerate() {
         let first = group * model.batch();
@@ -199,6 +191,20 @@ pub fn generate(
         done.extend(rows.into_iter().map(Row::finish));
     }
     Ok(done)
+}
+
+/// The prompts, or their tails; an error unless everything fits together.
+pub(super) fn checked<'p>(
+    model: &dyn NextLogits,
+    prompts: &'p [Vec<u32>],
+    options: &GenerateOptions,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Vec<&'p [u32]>> {
+    if tokenizer.is_none() && !options.stop_strings.is_empty() {
+        return Err(Error::new(Kind::Input, "generate", "stop strings need a tokenizer")
+            .hint("give the tokenizer of the checkpoint, or stop at token ids"));
+    }
+    prompts.iter().enumerate().map(|(i, prompt)| check(model, i, prompt, options)).collect()
 }
 
 /// The prompt, or the tail of it that is kept.
@@ -236,18 +242,18 @@ fn check<'p>(
 }
 
 /// One prompt on its way.
-struct Row {
-    index: usize,
+pub(super) struct Row {
+    pub(super) index: usize,
     /// The prompt and what came after it.
-    history: Vec<u32>,
+    pub(super) history: Vec<u32>,
     prompt_len: usize,
     decoder: Option<StreamDecoder>,
     text: String,
-    stop: Option<StopReason>,
+    pub(super) stop: Option<StopReason>,
 }
 
 impl Row {
-    fn new(
+    pub(super) fn new(
         index: usize,
         prompt: &[u32],
         options: &GenerateOptions,
@@ -260,12 +266,12 @@ impl Row {
         Self { index, history, prompt_len, decoder, text: String::new(), stop: None }
     }
 
-    fn new_tokens(&self) -> usize {
+    pub(super) fn new_tokens(&self) -> usize {
         self.history.len() - self.prompt_len
     }
 
     /// Takes the token that was chosen; says whether the row goes on.
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         id: u32,
         capacity: usize,
@@ -297,7 +303,7 @@ impl Row {
         }
     }
 
-    fn end(
+    pub(super) fn end(
         &mut self,
         reason: StopReason,
         sink: &mut dyn FnMut(Event<'_>) -> Result<Flow>,
@@ -308,7 +314,7 @@ impl Row {
         sink(Event::End { row: self.index, reason, text: &rest }).map(|_| ())
     }
 
-    fn finish(mut self) -> Generated {
+    pub(super) fn finish(mut self) -> Generated {
         let tokens = self.history.split_off(self.prompt_len);
         let stop = self.stop.unwrap_or(StopReason::Cancelled);
         Generated { prompt: self.history, tokens, text: self.text, stop }

@@ -12,6 +12,8 @@
 pub mod decode;
 /// From logits to one token.
 pub mod sampler;
+/// Several tokens for one look at the weights.
+pub mod speculate;
 #[cfg(test)]
 mod tests;
 
@@ -19,3 +21,4 @@ pub use decode::{
     Event, Flow, GenerateOptions, Generated, NextLogits, StopReason, WithModel, generate,
 };
 pub use sampler::{Sampler, Sampling};
+pub use speculate::{Costs, DraftModel, Drafter, NGram, Speculated, VerifyLogits, speculate};

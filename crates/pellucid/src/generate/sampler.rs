@@ -121,16 +121,38 @@ impl Sampler {
         }
         self.cut();
         let total = self.weigh();
-        let mut left = uniform(self.sampling.seed, row, position) * total;
-        for (&(id, _), &weight) in self.kept.iter().zip(&self.weights) {
-            if left < weight {
-                return Ok(id);
-            }
-            left -= weight;
+        let at = pick(&self.weights, self.chance(row, position, Draw::Token) * total);
+        Ok(self.kept[at].0)
+    }
+
+    /// The number in `[0, 1)` that decides about `draw` at a position.
+    pub(super) fn chance(&self, row: u64, position: u64, draw: Draw) -> f64 {
+        uniform(self.sampling.seed, row, position, draw)
+    }
+
+    /// Each token's probability (V) in the distribution that [`Self::sample`] draws from.
+    ///
+    /// # Errors
+    /// Those of [`Self::sample`].
+    pub(super) fn probabilities(
+        &mut self,
+        logits: &[f32],
+        history: &[u32],
+        into: &mut Vec<f64>,
+    ) -> Result<()> {
+        self.penalise(logits, history)?;
+        into.clear();
+        into.resize(logits.len(), 0.0);
+        if self.sampling.temperature == 0.0 {
+            into[best(&self.kept).0 as usize] = 1.0;
+            return Ok(());
         }
-        // Rounding may leave a crumb after the last weight: then it is the last token with any.
-        let last = self.weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
-        Ok(self.kept[last].0)
+        self.cut();
+        let total = self.weigh();
+        for (&(id, _), &weight) in self.kept.iter().zip(&self.weights) {
+            into[id as usize] = weight / total;
+        }
+        Ok(())
     }
 
     /// The distribution that [`Self::sample`] draws from: `(id, probability)`, most probable first.
@@ -228,10 +250,36 @@ fn best(kept: &[(u32, f32)]) -> (u32, f32) {
     kept.iter().copied().fold(kept[0], |a, b| if b.1 > a.1 { b } else { a })
 }
 
+/// Where `left` ends when the weights are laid side by side.
+pub(super) fn pick(weights: &[f64], mut left: f64) -> usize {
+    for (at, &weight) in weights.iter().enumerate() {
+        if left < weight {
+            return at;
+        }
+        left -= weight;
+    }
+    // Rounding may leave a crumb after the last weight: then it is the last with any.
+    weights.iter().rposition(|&w| w > 0.0).unwrap_or(0)
+}
+
+/// What is decided at a position; each decision has numbers of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Draw {
+    /// The token.
+    Token = 0,
+    /// The token that a draft model proposes.
+    Draft = 1,
+    /// Whether a proposal is taken.
+    Accept = 2,
+    /// The token in the place of one that was not.
+    Instead = 3,
+}
+
 /// Uniform in `[0, 1)` with 53 bits. Generation's rows live in the upper half of the streams, away
 /// from those that initialise weights or shuffle data with the same seed.
-fn uniform(seed: u64, row: u64, position: u64) -> f64 {
-    let counter = u128::from(row | 1 << 63) << 64 | u128::from(position);
+fn uniform(seed: u64, row: u64, position: u64, draw: Draw) -> f64 {
+    let stream = row | 1 << 63 | (draw as u64) << 60;
+    let counter = u128::from(stream) << 64 | u128::from(position);
     let [a, b, ..] = philox(seed, counter);
     ((u64::from(a) << 32 | u64::from(b)) >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
 }

@@ -15,9 +15,15 @@ use crate::error::{Error, Kind, Result};
 /// Tokens a prompt is read in at a time: few sizes, so few plans.
 const CHUNKS: [usize; 3] = [256, 32, 1];
 
+/// Tokens that are verified together: as many rows as products take at the speed of memory, each with the bits it
+/// would have alone.
+pub const MOST_VERIFIED: usize = 8;
+
 #[derive(Debug)]
 struct Chunk {
     t: usize,
+    /// Whether the logits are those of every position, (B, T, V), or of each row's last, (B, V).
+    every: bool,
     session: Session,
     ids: Ints,
     past: Ints,
@@ -29,20 +35,20 @@ impl Chunk {
     fn new(
         config: &Config,
         stored: Option<&StoredWeights>,
-        (b, t): (usize, usize),
-        capacity: usize,
+        (b, t, capacity): (usize, usize, usize),
+        every: bool,
         threads: usize,
     ) -> Result<Self> {
         let purpose = Purpose::Extend { capacity };
         let mut m = Builder::with(config, (b, t), purpose, Precision::F32, stored)?;
         let x = transformer(&mut m)?;
-        let logits = head::last_logits(&mut m, x)?;
+        let logits = if every { head::logits(&mut m, x) } else { head::last_logits(&mut m, x) }?;
         m.tape.keep(logits);
         let inputs = m.inputs;
         let mut session = Session::new(Plan::infer(m.tape, threads)?);
         // The cache is the decoder's, lent to one chunk at a time.
         session.swap_states(&mut vec![]);
-        Ok(Self { t, session, ids: inputs.ids, past: inputs.past, new: inputs.new, logits })
+        Ok(Self { t, every, session, ids: inputs.ids, past: inputs.past, new: inputs.new, logits })
     }
 }
 
@@ -163,13 +169,7 @@ impl Decoder {
         t: usize,
         new: &[usize],
     ) -> Result<&[f32]> {
-        self.check(ids, t, new)?;
-        if weights.data().len() != self.weights {
-            let (found, wanted) = (weights.data().len(), self.weights);
-            let message = format!("{found} weights, but the decoder was built for {wanted}");
-            return Err(Error::new(Kind::Shape, "decode", message)
-                .hint("a decoder with stored matrices runs on StoredWeights::rest"));
-        }
+        self.check(weights, ids, t, new)?;
         let before = self.past.clone();
         let mut done = 0;
         let longest = new.iter().copied().max().unwrap_or(0);
@@ -186,7 +186,13 @@ impl Decoder {
         Ok(&self.logits)
     }
 
-    fn check(&self, ids: &[i32], t: usize, new: &[usize]) -> Result<()> {
+    fn check(&self, weights: &Weights, ids: &[i32], t: usize, new: &[usize]) -> Result<()> {
+        if weights.data().len() != self.weights {
+            let (found, wanted) = (weights.data().len(), self.weights);
+            let message = format!("{found} weights, but the decoder was built for {wanted}");
+            return Err(Error::new(Kind::Shape, "decode", message)
+                .hint("a decoder with stored matrices runs on StoredWeights::rest"));
+        }
         if ids.len() != self.batch * t || new.len() != self.batch || new.iter().any(|&n| n > t) {
             return Err(Error::new(
                 Kind::Shape,
@@ -219,6 +225,63 @@ impl Decoder {
         CHUNKS.iter().find(fits).copied().unwrap_or(1)
     }
 
+    /// The chunk for `t` tokens, planned when first needed.
+    fn chunk(&mut self, t: usize, every: bool) -> Result<usize> {
+        if let Some(at) = self.chunks.iter().position(|c| (c.t, c.every) == (t, every)) {
+            return Ok(at);
+        }
+        let (stored, sizes) = (self.stored.as_ref(), (self.batch, t, self.capacity));
+        let mut chunk = Chunk::new(&self.config, stored, sizes, every, self.threads)?;
+        chunk.session.measure(self.measure);
+        self.chunks.push(chunk);
+        Ok(self.chunks.len() - 1)
+    }
+
+    /// Reads the tokens `ids` (B, T) of every row, T ≤ [`MOST_VERIFIED`], and returns logits (B, T, V) after each.
+    /// Each is, to the bit, what [`Self::extend`] gives token by token as long as B T ≤ [`MOST_VERIFIED`].
+    ///
+    /// # Errors
+    /// As [`Self::extend`]; more tokens than that.
+    pub fn extend_all(&mut self, pool: &Pool, weights: &Weights, ids: &[i32]) -> Result<&[f32]> {
+        let t = ids.len() / self.batch;
+        self.check(weights, ids, t, &vec![t; self.batch])?;
+        if t == 0 || t > MOST_VERIFIED {
+            let message = format!("{t} tokens to verify; 1..={MOST_VERIFIED} are read together");
+            return Err(Error::new(Kind::Input, "decode", message));
+        }
+        let at = self.chunk(t, true)?;
+        let Self { chunks, cache, past, .. } = self;
+        let chunk = &mut chunks[at];
+        chunk.session.ints_mut(chunk.ids).copy_from_slice(ids);
+        for (row, &p) in past.iter().enumerate() {
+            chunk.session.ints_mut(chunk.past)[row] = p as i32;
+            chunk.session.ints_mut(chunk.new)[row] = t as i32;
+        }
+        chunk.session.swap_states(cache);
+        let ran = chunk.session.run(pool, weights.data(), None, RunInfo::default());
+        chunk.session.swap_states(cache);
+        ran?;
+        past.iter_mut().for_each(|p| *p += t);
+        chunk.session.value(chunk.logits)
+    }
+
+    /// Forgets a row's tokens from position `len` on.
+    ///
+    /// # Errors
+    /// The row has fewer.
+    pub fn truncate(&mut self, row: usize, len: usize) -> Result<()> {
+        match self.past.get_mut(row) {
+            Some(past) if len <= *past => {
+                *past = len;
+                Ok(())
+            }
+            past => {
+                let message = format!("row {row} cut to {len} tokens, but it holds {past:?}");
+                Err(Error::new(Kind::Input, "decode", message))
+            }
+        }
+    }
+
     fn extend_chunk(
         &mut self,
         pool: &Pool,
@@ -227,17 +290,7 @@ impl Decoder {
         step: usize,
         now: &[usize],
     ) -> Result<()> {
-        let at = match self.chunks.iter().position(|c| c.t == step) {
-            Some(at) => at,
-            None => {
-                let (stored, size) = (self.stored.as_ref(), (self.batch, step));
-                let mut chunk =
-                    Chunk::new(&self.config, stored, size, self.capacity, self.threads)?;
-                chunk.session.measure(self.measure);
-                self.chunks.push(chunk);
-                self.chunks.len() - 1
-            }
-        };
+        let at = self.chunk(step, false)?;
         let Self { chunks, cache, past, logits, config, .. } = self;
         let chunk = &mut chunks[at];
         for (row, (&n, &p)) in now.iter().zip(&*past).enumerate() {

@@ -9,10 +9,14 @@ use crate::files;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
+use tokenizers::decoders::DecoderWrapper as Decoder;
 use tokenizers::models::ModelWrapper as Model;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::NormalizerWrapper as Normalizer;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as Splitter;
 use tokenizers::pre_tokenizers::split::SplitPattern;
-use tokenizers::{Model as _, Tokenizer as Hub};
+use tokenizers::processors::PostProcessorWrapper as Processor;
+use tokenizers::{Model as _, Tokenizer as Hub, TokenizerImpl};
 
 const READ: &str = "read tokenizer";
 
@@ -72,16 +76,7 @@ impl Tokenizer {
     /// It is not JSON, or describes no tokenizer.
     pub fn from_json(json: impl Into<String>) -> Result<Self> {
         let json = json.into();
-        let bad = |why: String| Error::new(Kind::Format, READ, why);
-        // Told apart here: the error for a file that is no JSON has line and column.
-        let file: Value = serde_json::from_str(&json).map_err(|e| {
-            bad(format!("not JSON: {e}")).hint("give a Hugging Face tokenizer.json")
-        })?;
-        if !file.is_object() || !file["model"].is_object() {
-            return Err(bad("JSON without a \"model\": not a tokenizer".into())
-                .hint("give a Hugging Face tokenizer.json"));
-        }
-        let mut hub: Hub = guard(READ, || json.parse()).map_err(|e| bad(e.to_string()))?;
+        let mut hub = hub(&json)?;
         guard(READ, || hub.with_truncation(None).map(|_| ()))?;
         hub.with_padding(None);
         if let Model::BPE(bpe) = hub.get_model()
@@ -96,15 +91,31 @@ impl Tokenizer {
         let marked = marked(&hub);
         let (flavor, table) = flavor(&hub, &tokens);
         let special = guess(&hub);
-        let fingerprint = json.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
         let cache = cut::cuttable(&hub).then(Mutex::default);
-        let ordinary = OnceLock::new();
+        let (ordinary, fingerprint) = (OnceLock::new(), OnceLock::new());
         let inner =
             Inner { flavor, hub, ordinary, json, table, pieces, marked, cache, fingerprint };
         Ok(Self { inner: Arc::new(inner), special })
     }
+}
+
+/// A [`Hub`] whose model is read as BPE at once; as one of several kinds it goes through a second copy of the file.
+type BpeHub = TokenizerImpl<BPE, Normalizer, Splitter, Processor, Decoder>;
+
+fn hub(json: &str) -> Result<Hub> {
+    let bpe = || serde_json::from_str::<BpeHub>(json).map_err(Into::into);
+    if let Ok(bpe) = guard(READ, bpe) {
+        return Ok(bpe.into());
+    }
+    let bad = |why: String| Error::new(Kind::Format, READ, why);
+    // Told apart here: the error for a file that is no JSON has line and column.
+    let file: Value = serde_json::from_str(json)
+        .map_err(|e| bad(format!("not JSON: {e}")).hint("give a Hugging Face tokenizer.json"))?;
+    if !file.is_object() || !file["model"].is_object() {
+        return Err(bad("JSON without a \"model\": not a tokenizer".into())
+            .hint("give a Hugging Face tokenizer.json"));
+    }
+    guard(READ, || json.parse()).map_err(|e| bad(e.to_string()))
 }
 
 fn none(folder: &Path) -> Error {

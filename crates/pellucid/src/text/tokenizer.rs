@@ -99,7 +99,8 @@ pub(super) struct Inner {
     pub(super) marked: Vec<(String, u32)>,
     /// Of ordinary text; there if encoding by [`cut::Segments`] provably leaves the ids as they are.
     pub(super) cache: Option<Mutex<Cache>>,
-    pub(super) fingerprint: u64,
+    /// Of `json`; computed when first asked for.
+    pub(super) fingerprint: OnceLock<u64>,
 }
 
 impl Tokenizer {
@@ -327,7 +328,12 @@ impl Tokenizer {
     /// A hash of the `tokenizer.json`: another value means that ids may differ.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        self.inner.fingerprint
+        // FNV-1a, 64 bits.
+        *self.inner.fingerprint.get_or_init(|| {
+            self.inner.json.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+            })
+        })
     }
 
     /// Writes the `tokenizer.json`, whole or not at all.

@@ -1,9 +1,14 @@
 //! The KV cache changes nothing, and neither does the company in a batch.
 
-use crate::support::{distance, ids, zoo};
+use crate::support::{distance, ids, shared, zoo};
 use pellucid::backend::cpu::pool::Pool;
+use pellucid::checkpoint::import_llama2c;
+use pellucid::generate::{
+    Costs, DraftModel, Event, Flow, GenerateOptions, NGram, Sampling, WithModel, generate,
+    speculate,
+};
 use pellucid::model::config::Config;
-use pellucid::model::decoder::Decoder;
+use pellucid::model::decoder::{Decoder, MOST_VERIFIED};
 use pellucid::model::observer::Observer;
 use pellucid::model::site::Site;
 use pellucid::model::weights::Weights;
@@ -90,4 +95,78 @@ fn a_full_cache_is_an_error_and_changes_nothing() {
     assert!(error.contains("3 + 2") && error.contains("room for 4"), "{error}");
     assert_eq!(decoder.past(), [3]);
     assert!(Decoder::new(&config, 1, config.context + 1, 1).is_err());
+}
+
+/// Verification relies on this: several positions in one call have the bits they have one by one.
+#[test]
+fn all_at_once_has_the_bits_of_token_by_token() {
+    let pool = Pool::new(2);
+    for (name, config) in zoo() {
+        // Widths that leave tails in every kernel.
+        let odd = Config { hidden: 46, vocab: 35, ..config };
+        let weights = Weights::init(&odd, 23);
+        let row = ids(5, T, odd.vocab);
+        let mut decoder = Decoder::new(&odd, 1, odd.context, 2).unwrap();
+        let mut single: Vec<f32> = vec![];
+        for id in &row {
+            single.extend(decoder.extend(&pool, &weights, &[*id], 1, &[1]).unwrap());
+        }
+        for t in 1..=MOST_VERIFIED {
+            decoder.reset();
+            let mut at = 0;
+            for piece in row.chunks(t) {
+                let all = decoder.extend_all(&pool, &weights, piece).unwrap();
+                let v = odd.vocab;
+                let same =
+                    all.iter().zip(&single[at * v..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && all.len() == piece.len() * v, "{name}: {t} at a time, from {at}");
+                at += piece.len();
+            }
+            // Forgetting and reading again changes nothing.
+            decoder.truncate(0, T - t).unwrap();
+            let again = decoder.extend_all(&pool, &weights, &row[T - t..]).unwrap();
+            assert_eq!(again, &single[(T - t) * odd.vocab..], "{name}: {t} again");
+        }
+        assert!(decoder.truncate(0, T + 1).is_err());
+        assert!(decoder.extend_all(&pool, &weights, &row[..9]).is_err());
+    }
+}
+
+/// A trained model (Karpathy's stories260K): greedy text with and without proposals, to the token.
+#[test]
+fn speculation_leaves_a_trained_models_text_alone() {
+    let Some(path) = shared("stories260K/stories260K.repaired.bin") else { return };
+    let (config, weights) = import_llama2c(&path).expect("a readable file");
+    let (pool, vocab) = (Pool::new(2), config.vocab);
+    let capacity = 200.min(config.context);
+    let mut decoder = Decoder::new(&config, 1, capacity, 2).unwrap();
+    let mut target = WithModel { decoder: &mut decoder, pool: &pool, weights: &weights, vocab };
+    let prompts = [vec![1], vec![1, 403, 407, 261, 378]];
+    let options =
+        GenerateOptions { max_new: 190, sampling: Sampling::greedy(), ..Default::default() };
+    let quiet = &mut |_: Event<'_>| Ok(Flow::Continue);
+    let plain = generate(&mut target, &prompts, &options, None, quiet).unwrap();
+    let mut drafter = NGram::new(Costs::of(1 << 30, 0.0));
+    let done = speculate(&mut target, &mut drafter, 7, &prompts, &options, None, quiet).unwrap();
+    for (row, plain) in done.iter().zip(&plain) {
+        assert_eq!(row.generated, *plain);
+        eprintln!(
+            "{} tokens: {} of {} proposals, {} calls",
+            plain.tokens.len(),
+            row.accepted,
+            row.proposed,
+            row.calls
+        );
+    }
+    assert!(done.iter().all(|row| row.accepted > 10));
+    // Its own drafter: nearly everything is right.
+    let mut copy = Decoder::new(&config, 1, capacity, 2).unwrap();
+    let mut twin = WithModel { decoder: &mut copy, pool: &pool, weights: &weights, vocab };
+    let mut drafter =
+        DraftModel::new(&mut twin, options.sampling, Costs::of(1 << 30, 0.0)).unwrap();
+    let done = speculate(&mut target, &mut drafter, 7, &prompts, &options, None, quiet).unwrap();
+    for (row, plain) in done.iter().zip(&plain) {
+        assert_eq!(row.generated, *plain);
+        assert!(row.proposed == row.accepted && row.calls < 40, "{row:?}");
+    }
 }

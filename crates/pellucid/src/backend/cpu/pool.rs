@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long an idle worker watches for work before it sleeps; about one sleep and wake-up.
 const SPIN: Duration = Duration::from_micros(50);
+/// How long it watches before it lets others on its core go first: one of them may be who it waits for.
+const ALONE: Duration = Duration::from_micros(8);
 
 thread_local! {
     /// This thread runs a pool's work now; a nested `run` must not wait for other workers.
@@ -244,8 +246,12 @@ fn wait(done: impl Fn() -> bool) {
             }
             std::hint::spin_loop();
         }
-        if start.get_or_insert_with(Instant::now).elapsed() > SPIN {
+        let waited = start.get_or_insert_with(Instant::now).elapsed();
+        if waited > SPIN {
             break;
+        }
+        if waited > ALONE {
+            thread::yield_now();
         }
     }
     while !done() {

@@ -7,6 +7,7 @@ use ::safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const OPERATION: &str = "read tensors";
@@ -230,15 +231,31 @@ impl TensorFile {
             return Err(Error::new(Kind::Shape, OPERATION, message)
                 .fact(format!("in {}", self.path.display())));
         }
+        debug_assert_eq!(stored.bytes() * len, info.data_offsets.1 - info.data_offsets.0);
+        self.read_part(name, 0, values)
+    }
+
+    /// As many of a tensor's elements as `values` holds, from element `start` on.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub(crate) fn read_part(&self, name: &str, start: usize, values: &mut [f32]) -> Result<()> {
+        let (stored, info) = (self.stored(name)?, self.info(name)?);
+        let len: usize = info.shape.iter().product();
+        if start.checked_add(values.len()).is_none_or(|end| end > len) {
+            let message =
+                format!("{name} has {len} elements; {} from {start} are wanted", values.len());
+            return Err(Error::new(Kind::Shape, OPERATION, message));
+        }
         if stored == StoredType::F32 && cfg!(target_endian = "little") {
-            let at = self.data_start + info.data_offsets.0 as u64;
+            let at = self.data_start + (info.data_offsets.0 + start * stored.bytes()) as u64;
             return self
                 .source
                 .read_at(bytemuck::cast_slice_mut(values), at)
                 .map_err(|e| Error::io(OPERATION, &self.path, e));
         }
-        self.for_pieces(name, 1, |start, piece| {
-            values[start..start + piece.len()].copy_from_slice(piece);
+        self.for_range(name, start..start + values.len(), 1, |at, piece| {
+            values[at - start..][..piece.len()].copy_from_slice(piece);
             Ok(())
         })
     }
@@ -248,16 +265,28 @@ impl TensorFile {
         &self,
         name: &str,
         unit: usize,
+        f: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let len = self.shape(name)?.iter().product();
+        self.for_range(name, 0..len, unit, f)
+    }
+
+    /// As [`Self::for_pieces`], of these elements only, which the tensor has; pieces are multiples of `unit` long.
+    fn for_range(
+        &self,
+        name: &str,
+        range: Range<usize>,
+        unit: usize,
         mut f: impl FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
         let (stored, info) = (self.stored(name)?, self.info(name)?);
-        let len: usize = info.shape.iter().product();
         let base = self.data_start + info.data_offsets.0 as u64;
+        let len = range.len();
         let piece = PIECE.next_multiple_of(unit.max(1)).min(len);
         let (mut bytes, mut values) = (vec![0; piece * stored.bytes()], vec![0.0f32; piece]);
-        let mut start = 0;
-        while start < len {
-            let count = piece.min(len - start);
+        let mut start = range.start;
+        while start < range.end {
+            let count = piece.min(range.end - start);
             let (bytes, values) = (&mut bytes[..count * stored.bytes()], &mut values[..count]);
             self.source
                 .read_at(bytes, base + (start * stored.bytes()) as u64)
