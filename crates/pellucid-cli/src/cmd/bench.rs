@@ -1,5 +1,6 @@
 //! `pellucid bench`
 
+use crate::attention_bench::Attention;
 use crate::measure;
 use crate::out;
 use crate::plan;
@@ -21,6 +22,8 @@ enum What {
     Train(Step),
     /// Every operation of a training step: time, FLOP/s, share of the step
     Ops(Step),
+    /// Causal self-attention, forward and backward, at one or several lengths
+    Attention(Attention),
     /// Matrix products of a Transformer's shapes
     Gemm {
         /// f32 or bf16
@@ -72,6 +75,7 @@ impl Bench {
         match self.what {
             What::Train(step) => step.run(step.profile),
             What::Ops(step) => step.run(true),
+            What::Attention(attention) => attention.run(),
             What::Gemm { precision, threads, json } => gemm(precision, threads, json),
         }
     }

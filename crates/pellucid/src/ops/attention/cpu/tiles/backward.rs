@@ -1,0 +1,516 @@
+//! Backward: probabilities again from the saved log-sum-exp, then five products for each tile of 128 keys and 128
+//! rows. The formulas are at the vectors' version.
+#![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
+
+use super::block::{Block, Forms, differentiate};
+use super::kernel::{BLOCK, PANEL, block, step};
+use super::lanes::{ones, put_turned};
+use super::pack::{Source, along, down};
+use super::rows::Rows;
+use super::{Take, deal};
+use crate::backend::cpu::gemm::amx;
+use crate::backend::cpu::pool::{Pool, Ptr};
+use crate::ops::attention::AttentionDims;
+use crate::ops::attention::cpu::{Call, Carve, Gradients, LANES, Saved, Target};
+use std::arch::x86_64::*;
+use std::f32::consts::{LN_2, LOG2_E};
+
+/// Panels of rows, or of keys, in a tile.
+const SIDE: usize = 4;
+
+/// Panels of keys whose gradients are summed while all rows pass by: they stay in L2.
+const fn span(terms: usize) -> usize {
+    if terms == 1 { 16 } else { 8 }
+}
+
+/// One worker's memory. Panels of operands are as `kernel` wants them.
+#[derive(Clone, Copy)]
+struct Memory {
+    /// Queries times scale and log2(e), and gradients of the output: turned, a panel for each 32 rows; and as
+    /// they stand, a panel for each 32 of D and a step for each 32 rows.
+    q: *mut u8,
+    q_down: *mut u8,
+    d_out: *mut u8,
+    d_out_down: *mut u8,
+    /// Gradients of the queries but for scale `(panel, D / 32, 32 of D, 32 rows)`.
+    dq: *mut f32,
+    /// Keys and values, a panel for each 32 keys; keys turned, a panel for each 32 of D.
+    k: *mut u8,
+    v: *mut u8,
+    k_down: *mut u8,
+    /// Their gradients `(panel, D / 32, 32 keys, 32 of D)`.
+    dk: *mut f32,
+    dv: *mut f32,
+    /// Scores and dP of two blocks in turn.
+    scores: *mut f32,
+    /// P and dS as left operands, `(panel of keys, panel of rows)` of a tile; dS as a right operand, `(panel of
+    /// rows, panel of keys)`; each twice in turn.
+    p: *mut u8,
+    ds: *mut u8,
+    ds_right: *mut u8,
+    /// Dropout factors of a block.
+    kept: *mut f32,
+    gather: *mut f32,
+}
+
+impl Memory {
+    fn plan(dims: &AttentionDims, terms: usize, take: &mut Take) -> Self {
+        let width = dims.d.div_ceil(PANEL);
+        let (rows, keys) = ((dims.h / dims.kv * dims.t).div_ceil(PANEL), span(terms));
+        let step = step(terms);
+        Self {
+            q: take.bytes(rows * width * step),
+            q_down: take.bytes(rows * width * step),
+            d_out: take.bytes(rows * width * step),
+            d_out_down: take.bytes(rows * width * step),
+            dq: take.floats(rows * width * BLOCK),
+            k: take.bytes(keys * width * step),
+            v: take.bytes(keys * width * step),
+            k_down: take.bytes(keys * width * step),
+            dk: take.floats(keys * width * BLOCK),
+            dv: take.floats(keys * width * BLOCK),
+            scores: take.floats(4 * BLOCK),
+            p: take.bytes(2 * SIDE * SIDE * step),
+            ds: take.bytes(2 * SIDE * SIDE * step),
+            ds_right: take.bytes(2 * SIDE * SIDE * step),
+            kept: take.floats(BLOCK),
+            gather: take.floats(PANEL * dims.d),
+        }
+    }
+}
+
+/// Floats of scratch for one worker.
+pub(in super::super) fn backward_scratch(dims: &AttentionDims, terms: usize) -> usize {
+    let mut take = Take::Count(0);
+    Memory::plan(dims, terms, &mut take);
+    take.total()
+}
+
+/// See `backward` of the room.
+///
+/// # Safety
+/// The machine has AMX; operands were checked; `scratch` holds `per_worker` floats for each worker.
+pub(in super::super) unsafe fn backward<const TERMS: usize>(
+    pool: &Pool,
+    call: &Call<'_>,
+    saved: Saved<'_>,
+    gradients: Gradients,
+    scratch: Ptr<f32>,
+    per_worker: usize,
+) {
+    let AttentionDims { b, kv, .. } = call.dims;
+    let costs: Vec<usize> = (0..b * kv).map(|i| call.keys(i / kv)).collect();
+    let workers = deal(&costs, pool.threads());
+    pool.run(&|worker| {
+        // SAFETY: each worker has its own share of the scratch; gradients of a pair are its own.
+        unsafe {
+            let mut take = Take::Carve(Carve::new(scratch, worker, per_worker));
+            let mut work = Work::<TERMS> {
+                _tiles: amx::Tiles::configure(),
+                at: Memory::plan(&call.dims, TERMS, &mut take),
+                width: call.dims.d.div_ceil(PANEL),
+                rows: Rows::default(),
+                lse: vec![],
+                delta: vec![],
+                rows_started: vec![],
+                keys_started: vec![],
+            };
+            for i in (0..b * kv).filter(|i| workers[*i] == worker) {
+                work.retreat(call, (i / kv, i % kv), saved, gradients);
+            }
+        }
+    });
+}
+
+struct Work<const TERMS: usize> {
+    _tiles: amx::Tiles,
+    at: Memory,
+    /// Steps of D.
+    width: usize,
+    rows: Rows,
+    /// Log-sum-exp in base 2, and `rowsum(dO O)`, of each row.
+    lse: Vec<f32>,
+    delta: Vec<f32>,
+    /// Panels whose gradients hold something.
+    rows_started: Vec<bool>,
+    keys_started: Vec<bool>,
+}
+
+/// A tile: panels of rows from `rows` on, panels of keys from `keys` on (in the span).
+#[derive(Clone, Default)]
+struct Visit {
+    rows: usize,
+    keys: usize,
+    turn: usize,
+    /// `(row panel, key panel)` of blocks that somebody looks at, counted in the tile.
+    blocks: Vec<(usize, usize)>,
+    /// Panels of rows for each panel of keys, and the other way round: first and end.
+    of_keys: [(usize, usize); SIDE],
+    of_rows: [(usize, usize); SIDE],
+    /// Products that were done.
+    done: usize,
+}
+
+impl Visit {
+    fn see(&mut self, row: usize, key: usize) {
+        self.blocks.push((row, key));
+        for (range, i) in [(&mut self.of_keys[key], row), (&mut self.of_rows[row], key)] {
+            let first = if range.1 == 0 { i } else { range.0.min(i) };
+            *range = (first, range.1.max(i + 1));
+        }
+    }
+
+    /// Blocks that nobody looks at, but that products run over.
+    fn holes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let inside = |(first, end): (usize, usize), i| first <= i && i < end;
+        (0..SIDE * SIDE).map(|i| (i / SIDE, i % SIDE)).filter(move |&(row, key)| {
+            (inside(self.of_keys[key], row) || inside(self.of_rows[row], key))
+                && !self.blocks.contains(&(row, key))
+        })
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)] // all: offsets stay inside what `Memory::plan` took
+impl<const TERMS: usize> Work<TERMS> {
+    const STEP: usize = step(TERMS);
+
+    /// One (batch row, kv head).
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn retreat(
+        &mut self,
+        call: &Call<'_>,
+        pair: (usize, usize),
+        saved: Saved<'_>,
+        gradients: Gradients,
+    ) {
+        let (s, keys) = (call.dims.s, call.keys(pair.0));
+        unsafe {
+            self.start(call, pair, saved);
+            let panels = self.rows.panels.len();
+            for s0 in (0..s).step_by(span(TERMS) * PANEL) {
+                self.keys_started.clear();
+                self.keys_started.resize(span(TERMS), false);
+                let count = (span(TERMS) * PANEL).min(keys.saturating_sub(s0));
+                self.keys(call, pair, s0, count);
+                let mut before = Visit::default();
+                for i in (0..panels).step_by(SIDE) {
+                    for j in (0..count.div_ceil(PANEL)).step_by(SIDE) {
+                        let visit = self.tile(i, j, s0, before.turn);
+                        if !visit.blocks.is_empty() {
+                            self.visit(call, pair.0, s0, &visit, &mut before);
+                            before = visit;
+                        }
+                    }
+                }
+                self.products(&mut before, 1, 1);
+                self.deliver_keys(
+                    gradients,
+                    pair,
+                    s0,
+                    (span(TERMS) * PANEL).min(s - s0),
+                    call.dims.d,
+                );
+            }
+            self.deliver_rows(call, gradients, pair.0);
+        }
+    }
+
+    /// What is to do in the tile of row panels from `rows` on and key panels from `keys` on.
+    fn tile(&self, rows: usize, keys: usize, s0: usize, turn: usize) -> Visit {
+        let mut visit = Visit { rows, keys, turn: 1 - turn, ..Visit::default() };
+        for (row, panel) in self.rows.panels.iter().skip(rows).take(SIDE).enumerate() {
+            for key in panel.blocks(s0 + keys * PANEL, SIDE.min(span(TERMS) - keys)) {
+                visit.see(row, key);
+            }
+        }
+        visit
+    }
+
+    /// Looks up and packs queries and output gradients and computes `delta`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn start(&mut self, call: &Call<'_>, (b, kv): (usize, usize), saved: Saved<'_>) {
+        let AttentionDims { t, h, d, .. } = call.dims;
+        self.rows.set(call, (b, kv), 0..call.group() * t);
+        let panels = self.rows.panels.len();
+        self.rows_started.clear();
+        self.rows_started.resize(panels, false);
+        for x in [&mut self.lse, &mut self.delta] {
+            x.clear();
+            x.resize(panels * PANEL, 0.0);
+        }
+        let row = |head, position| ((b * t + position) * h + head) * d;
+        for panel in 0..panels {
+            unsafe {
+                let size = (d, call.q.row, call.scale * LOG2_E);
+                let at = |head, position| call.q.at(b, head, position);
+                let source = self.rows.source(panel, size, self.at.gather, at);
+                self.pack_rows(source, panel, (self.at.q, self.at.q_down));
+                let at = |head, position| saved.d_out[row(head, position)..].as_ptr();
+                let source = self.rows.source(panel, (d, h * d, 1.0), self.at.gather, at);
+                self.pack_rows(source, panel, (self.at.d_out, self.at.d_out_down));
+            }
+        }
+        for (i, &(head, position)) in self.rows.places.iter().enumerate() {
+            self.lse[i] = saved.lse[(b * h + head) * t + position] * LOG2_E;
+            let row = row(head, position);
+            self.delta[i] = dot(&saved.out[row..row + d], &saved.d_out[row..row + d]);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn pack_rows(&self, source: Source, panel: usize, (to, to_down): (*mut u8, *mut u8)) {
+        let all = self.rows.panels.len();
+        unsafe {
+            along::<TERMS, true>(source, to.add(panel * self.width * Self::STEP));
+            down::<TERMS, false>(source, to_down.add(panel * Self::STEP), all * Self::STEP);
+        }
+    }
+
+    /// Packs `count` keys and values from `s0` on.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn keys(&self, call: &Call<'_>, (b, kv): (usize, usize), s0: usize, count: usize) {
+        for i in 0..count.div_ceil(PANEL) {
+            let s = s0 + i * PANEL;
+            let rows = PANEL.min(s0 + count - s);
+            unsafe {
+                let (cols, scale) = (call.dims.d, 1.0);
+                let k = Source { data: call.k.at(b, kv, s), pitch: call.k.row, rows, cols, scale };
+                let v = Source { data: call.v.at(b, kv, s), pitch: call.v.row, ..k };
+                along::<TERMS, false>(k, self.at.k.add(i * self.width * Self::STEP));
+                along::<TERMS, false>(v, self.at.v.add(i * self.width * Self::STEP));
+                let to = self.at.k_down.add(i * Self::STEP);
+                down::<TERMS, true>(k, to, span(TERMS) * Self::STEP);
+            }
+        }
+    }
+
+    /// A tile's P and dS, while tiles multiply for the next block and for the tile before.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn visit(
+        &mut self,
+        call: &Call<'_>,
+        b: usize,
+        s0: usize,
+        visit: &Visit,
+        before: &mut Visit,
+    ) {
+        unsafe {
+            for place in visit.holes() {
+                self.forms(visit, place).clear(Self::STEP);
+            }
+            self.scores(visit, 0);
+            let count = visit.blocks.len();
+            for (i, &(row, key)) in visit.blocks.iter().enumerate() {
+                if i + 1 < count {
+                    self.scores(visit, i + 1);
+                }
+                self.products(before, i + 1, count);
+                let (panel, s) = (visit.rows + row, s0 + (visit.keys + key) * PANEL);
+                let scores = self.at.scores.add(i % 2 * 2 * BLOCK);
+                if call.alibi {
+                    self.rows.lean(panel, s, scores);
+                }
+                if call.dropout.is_some() {
+                    let kept = std::slice::from_raw_parts_mut(self.at.kept, BLOCK);
+                    self.rows.kept(call, b, panel, s, kept);
+                }
+                let load = |x: &[f32], half: usize| {
+                    let at = panel * PANEL + half * LANES;
+                    _mm512_loadu_ps(x[at..at + LANES].as_ptr())
+                };
+                let block = Block {
+                    scores,
+                    dp: scores.add(BLOCK),
+                    kept: self.at.kept,
+                    s,
+                    looks: [self.rows.looks(panel, 0), self.rows.looks(panel, 1)],
+                    lse: [load(&self.lse, 0), load(&self.lse, 1)],
+                    delta: [load(&self.delta, 0), load(&self.delta, 1)],
+                };
+                let forms = self.forms(visit, (row, key));
+                match (call.dropout.is_some(), self.rows.panels[panel].whole(s)) {
+                    (false, true) => differentiate::<TERMS, false, false>(&block, forms),
+                    (false, false) => differentiate::<TERMS, true, false>(&block, forms),
+                    (true, _) => differentiate::<TERMS, true, true>(&block, forms),
+                }
+            }
+        }
+    }
+
+    /// Scores and dP of block `i`.
+    #[inline]
+    unsafe fn scores(&self, visit: &Visit, i: usize) {
+        let (row, key) = visit.blocks[i];
+        let row = (visit.rows + row) * self.width * Self::STEP;
+        let key = (visit.keys + key) * self.width * Self::STEP;
+        let Memory { q, k, v, d_out, .. } = self.at;
+        unsafe {
+            let to = self.at.scores.add(i % 2 * 2 * BLOCK);
+            block::<TERMS>(k.add(key), q.add(row), self.width, to, false);
+            block::<TERMS>(v.add(key), d_out.add(row), self.width, to.add(BLOCK), false);
+        }
+    }
+
+    /// Where a block's P and dS go.
+    unsafe fn forms(&self, visit: &Visit, (row, key): (usize, usize)) -> Forms {
+        let left = ((visit.turn * SIDE + key) * SIDE + row) * Self::STEP;
+        let right = ((visit.turn * SIDE + row) * SIDE + key) * Self::STEP;
+        let Memory { p, ds, ds_right, .. } = self.at;
+        unsafe { Forms { p: p.add(left), ds: ds.add(left), ds_right: ds_right.add(right) } }
+    }
+
+    /// Up to `part` of `parts` of a tile's products: dV and dK of each panel of keys, dQ of each panel of rows.
+    unsafe fn products(&mut self, visit: &mut Visit, part: usize, parts: usize) {
+        if visit.blocks.is_empty() {
+            return;
+        }
+        let all = 3 * SIDE * self.width;
+        while visit.done < all * part / parts {
+            let (i, column) = (visit.done / self.width, visit.done % self.width);
+            visit.done += 1;
+            unsafe {
+                match i / SIDE {
+                    which @ 0..2 => self.key_product(visit, i % SIDE, column, which == 0),
+                    _ => self.row_product(visit, i % SIDE, column),
+                }
+            }
+        }
+        if visit.done == all {
+            for i in 0..SIDE {
+                if visit.of_keys[i].1 > 0 {
+                    self.keys_started[visit.keys + i] = true;
+                }
+                if visit.of_rows[i].1 > 0 {
+                    self.rows_started[visit.rows + i] = true;
+                }
+            }
+        }
+    }
+
+    /// 32 of D of dV, or of dK, of a panel of keys.
+    #[inline]
+    unsafe fn key_product(&self, visit: &Visit, i: usize, column: usize, values: bool) {
+        let (first, end) = visit.of_keys[i];
+        if first == end {
+            return;
+        }
+        let Memory { p, ds, dk, dv, q_down, d_out_down, .. } = self.at;
+        let (left, right, to) = if values { (p, d_out_down, dv) } else { (ds, q_down, dk) };
+        let panel = visit.keys + i;
+        unsafe {
+            let left = left.add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP);
+            let at = column * self.rows.panels.len() + visit.rows + first;
+            let to = to.add((panel * self.width + column) * BLOCK);
+            let right = right.add(at * Self::STEP);
+            block::<TERMS>(left, right, end - first, to, self.keys_started[panel]);
+        }
+    }
+
+    /// 32 of D of dQ of a panel of rows.
+    #[inline]
+    unsafe fn row_product(&self, visit: &Visit, i: usize, column: usize) {
+        let (first, end) = visit.of_rows[i];
+        if first == end {
+            return;
+        }
+        let panel = visit.rows + i;
+        unsafe {
+            let at = column * span(TERMS) + visit.keys + first;
+            let left = self.at.k_down.add(at * Self::STEP);
+            let at = (visit.turn * SIDE + i) * SIDE + first;
+            let right = self.at.ds_right.add(at * Self::STEP);
+            let to = self.at.dq.add((panel * self.width + column) * BLOCK);
+            block::<TERMS>(left, right, end - first, to, self.rows_started[panel]);
+        }
+    }
+
+    /// Writes the gradients of `count` keys and values from `s0` on.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn deliver_keys(
+        &self,
+        gradients: Gradients,
+        (b, kv): (usize, usize),
+        s0: usize,
+        count: usize,
+        d: usize,
+    ) {
+        // The packed queries carry scale and log2(e).
+        for (target, from, scale) in
+            [(gradients.k, self.at.dk, LN_2), (gradients.v, self.at.dv, 1.0)]
+        {
+            let Some(target) = target else { continue };
+            for j in 0..count {
+                let panel = j / PANEL;
+                let to = target.at((b, kv, s0 + j), d);
+                let scale = if self.keys_started[panel] { scale } else { 0.0 };
+                for d0 in (0..d).step_by(LANES) {
+                    let at = (panel * self.width + d0 / PANEL) * BLOCK + j % PANEL * PANEL;
+                    unsafe {
+                        let row = _mm512_loadu_ps(from.add(at + d0 % PANEL));
+                        put_row(row, scale, ones(d - d0), &target, to.add(d0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the gradients of the queries.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn deliver_rows(&self, call: &Call<'_>, gradients: Gradients, b: usize) {
+        let Some(target) = gradients.q else { return };
+        let d = call.dims.d;
+        for first in (0..self.rows.len).step_by(LANES) {
+            let (panel, half) = (first / PANEL, first % PANEL / LANES);
+            let to = |i: usize| {
+                let (head, position) = *self.rows.places.get(first + i)?;
+                Some(target.at((b, head, position), d))
+            };
+            for d0 in (0..d).step_by(LANES) {
+                let to = |i: usize| to(i).map(|to| to.wrapping_add(d0));
+                unsafe {
+                    if self.rows_started[panel] {
+                        let from = self.at.dq.add((panel * self.width * PANEL + d0) * PANEL);
+                        let (mask, scale) = (ones(d - d0), _mm512_set1_ps(call.scale));
+                        put_turned(from.add(half * LANES), scale, (mask, target.accumulate), to);
+                    } else {
+                        for to in (0..LANES).filter_map(to) {
+                            put_row(_mm512_setzero_ps(), 0.0, ones(d - d0), &target, to);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes or adds `scale * row`, or, if the scale is 0, 0 (the row may be anything then).
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn put_row(row: __m512, scale: f32, mask: __mmask16, target: &Target, to: *mut f32) {
+    let mut row =
+        if scale == 0.0 { _mm512_setzero_ps() } else { _mm512_mul_ps(row, _mm512_set1_ps(scale)) };
+    // SAFETY: masked lanes are not accessed, the others are in the gradient.
+    unsafe {
+        if target.accumulate {
+            row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(mask, to));
+        }
+        _mm512_mask_storeu_ps(to, mask, row);
+    }
+}
+
+/// `Σ a b`
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for c in (0..a.len()).step_by(LANES) {
+        let mask = ones(a.len() - c);
+        // SAFETY: masked lanes are not accessed; both are equally long.
+        unsafe {
+            let a = _mm512_maskz_loadu_ps(mask, a[c..].as_ptr());
+            sum = _mm512_fmadd_ps(a, _mm512_maskz_loadu_ps(mask, b[c..].as_ptr()), sum);
+        }
+    }
+    _mm512_reduce_add_ps(sum)
+}
