@@ -2,8 +2,8 @@
 //! rows. The formulas are at the vectors' version.
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
-use super::block::{Block, Forms, differentiate};
-use super::kernel::{BLOCK, PANEL, block, step};
+use super::block::{Block, Forms, PART, differentiate};
+use super::kernel::{BLOCK, PANEL, Product, Queue, step};
 use super::lanes::{ones, put_turned};
 use super::pack::{Source, along, down};
 use super::rows::Rows;
@@ -12,6 +12,7 @@ use crate::backend::cpu::gemm::amx;
 use crate::backend::cpu::pool::{Pool, Ptr};
 use crate::ops::attention::AttentionDims;
 use crate::ops::attention::cpu::{Call, Carve, Gradients, LANES, Saved, Target};
+use arrayvec::ArrayVec;
 use std::arch::x86_64::*;
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -114,6 +115,7 @@ pub(in super::super) unsafe fn backward<const TERMS: usize>(
                 delta: vec![],
                 rows_started: vec![],
                 keys_started: vec![],
+                queue: Queue::default(),
             };
             for i in (0..b * kv).filter(|i| workers[*i] == worker) {
                 work.retreat(call, (i / kv, i % kv), saved, gradients);
@@ -134,6 +136,7 @@ struct Work<const TERMS: usize> {
     /// Panels whose gradients hold something.
     rows_started: Vec<bool>,
     keys_started: Vec<bool>,
+    queue: Queue<TERMS>,
 }
 
 /// A tile: panels of rows from `rows` on, panels of keys from `keys` on (in the span).
@@ -143,7 +146,7 @@ struct Visit {
     keys: usize,
     turn: usize,
     /// `(row panel, key panel)` of blocks that somebody looks at, counted in the tile.
-    blocks: Vec<(usize, usize)>,
+    blocks: ArrayVec<(usize, usize), { SIDE * SIDE }>,
     /// Panels of rows for each panel of keys, and the other way round: first and end.
     of_keys: [(usize, usize); SIDE],
     of_rows: [(usize, usize); SIDE],
@@ -202,7 +205,9 @@ impl<const TERMS: usize> Work<TERMS> {
                         }
                     }
                 }
+                self.queue.clear();
                 self.products(&mut before, 1, 1);
+                self.queue.run(1, 1);
                 self.deliver_keys(
                     gradients,
                     pair,
@@ -299,9 +304,12 @@ impl<const TERMS: usize> Work<TERMS> {
             for place in visit.holes() {
                 self.forms(visit, place).clear(Self::STEP);
             }
+            self.queue.clear();
             self.scores(visit, 0);
+            self.queue.run(1, 1);
             let count = visit.blocks.len();
             for (i, &(row, key)) in visit.blocks.iter().enumerate() {
+                self.queue.clear();
                 if i + 1 < count {
                     self.scores(visit, i + 1);
                 }
@@ -329,26 +337,33 @@ impl<const TERMS: usize> Work<TERMS> {
                     delta: [load(&self.delta, 0), load(&self.delta, 1)],
                 };
                 let forms = self.forms(visit, (row, key));
-                match (call.dropout.is_some(), self.rows.panels[panel].whole(s)) {
-                    (false, true) => differentiate::<TERMS, false, false>(&block, forms),
-                    (false, false) => differentiate::<TERMS, true, false>(&block, forms),
-                    (true, _) => differentiate::<TERMS, true, true>(&block, forms),
+                let whole = self.rows.panels[panel].whole(s);
+                for first in (0..PANEL).step_by(PART) {
+                    self.queue.run(first / PART + 1, PANEL / PART);
+                    match (call.dropout.is_some(), whole) {
+                        (false, true) => differentiate::<TERMS, false, false>(&block, forms, first),
+                        (false, false) => differentiate::<TERMS, true, false>(&block, forms, first),
+                        (true, _) => differentiate::<TERMS, true, true>(&block, forms, first),
+                    }
                 }
             }
         }
     }
 
-    /// Scores and dP of block `i`.
-    #[inline]
-    unsafe fn scores(&self, visit: &Visit, i: usize) {
+    /// Asks for the scores and dP of block `i`.
+    fn scores(&mut self, visit: &Visit, i: usize) {
         let (row, key) = visit.blocks[i];
         let row = (visit.rows + row) * self.width * Self::STEP;
         let key = (visit.keys + key) * self.width * Self::STEP;
-        let Memory { q, k, v, d_out, .. } = self.at;
-        unsafe {
-            let to = self.at.scores.add(i % 2 * 2 * BLOCK);
-            block::<TERMS>(k.add(key), q.add(row), self.width, to, false);
-            block::<TERMS>(v.add(key), d_out.add(row), self.width, to.add(BLOCK), false);
+        let Memory { q, k, v, d_out, scores, .. } = self.at;
+        for (j, (left, right)) in [(k, q), (v, d_out)].into_iter().enumerate() {
+            self.queue.push(Product {
+                a: left.wrapping_add(key),
+                b: right.wrapping_add(row),
+                steps: self.width,
+                c: scores.wrapping_add((i % 2 * 2 + j) * BLOCK),
+                add: false,
+            });
         }
     }
 
@@ -360,21 +375,21 @@ impl<const TERMS: usize> Work<TERMS> {
         unsafe { Forms { p: p.add(left), ds: ds.add(left), ds_right: ds_right.add(right) } }
     }
 
-    /// Up to `part` of `parts` of a tile's products: dV and dK of each panel of keys, dQ of each panel of rows.
-    unsafe fn products(&mut self, visit: &mut Visit, part: usize, parts: usize) {
+    /// Asks for up to `part` of `parts` of a tile's products: dV and dK of each panel of keys, dQ of each panel of
+    /// rows.
+    fn products(&mut self, visit: &mut Visit, part: usize, parts: usize) {
         if visit.blocks.is_empty() {
             return;
         }
         let all = 3 * SIDE * self.width;
         while visit.done < all * part / parts {
             let (i, column) = (visit.done / self.width, visit.done % self.width);
+            let product = match i / SIDE {
+                which @ 0..2 => self.key_product(visit, i % SIDE, column, which == 0),
+                _ => self.row_product(visit, i % SIDE, column),
+            };
+            product.into_iter().for_each(|product| self.queue.push(product));
             visit.done += 1;
-            unsafe {
-                match i / SIDE {
-                    which @ 0..2 => self.key_product(visit, i % SIDE, column, which == 0),
-                    _ => self.row_product(visit, i % SIDE, column),
-                }
-            }
         }
         if visit.done == all {
             for i in 0..SIDE {
@@ -389,40 +404,33 @@ impl<const TERMS: usize> Work<TERMS> {
     }
 
     /// 32 of D of dV, or of dK, of a panel of keys.
-    #[inline]
-    unsafe fn key_product(&self, visit: &Visit, i: usize, column: usize, values: bool) {
+    fn key_product(&self, visit: &Visit, i: usize, column: usize, values: bool) -> Option<Product> {
         let (first, end) = visit.of_keys[i];
-        if first == end {
-            return;
-        }
         let Memory { p, ds, dk, dv, q_down, d_out_down, .. } = self.at;
         let (left, right, to) = if values { (p, d_out_down, dv) } else { (ds, q_down, dk) };
-        let panel = visit.keys + i;
-        unsafe {
-            let left = left.add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP);
-            let at = column * self.rows.panels.len() + visit.rows + first;
-            let to = to.add((panel * self.width + column) * BLOCK);
-            let right = right.add(at * Self::STEP);
-            block::<TERMS>(left, right, end - first, to, self.keys_started[panel]);
-        }
+        let (panel, rows) = (visit.keys + i, self.rows.panels.len());
+        (first < end).then(|| Product {
+            a: left.wrapping_add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP),
+            b: right.wrapping_add((column * rows + visit.rows + first) * Self::STEP),
+            steps: end - first,
+            c: to.wrapping_add((panel * self.width + column) * BLOCK),
+            add: self.keys_started[panel],
+        })
     }
 
     /// 32 of D of dQ of a panel of rows.
-    #[inline]
-    unsafe fn row_product(&self, visit: &Visit, i: usize, column: usize) {
+    fn row_product(&self, visit: &Visit, i: usize, column: usize) -> Option<Product> {
         let (first, end) = visit.of_rows[i];
-        if first == end {
-            return;
-        }
+        let Memory { k_down, ds_right, dq, .. } = self.at;
         let panel = visit.rows + i;
-        unsafe {
-            let at = column * span(TERMS) + visit.keys + first;
-            let left = self.at.k_down.add(at * Self::STEP);
-            let at = (visit.turn * SIDE + i) * SIDE + first;
-            let right = self.at.ds_right.add(at * Self::STEP);
-            let to = self.at.dq.add((panel * self.width + column) * BLOCK);
-            block::<TERMS>(left, right, end - first, to, self.rows_started[panel]);
-        }
+        let left = (column * span(TERMS) + visit.keys + first) * Self::STEP;
+        (first < end).then(|| Product {
+            a: k_down.wrapping_add(left),
+            b: ds_right.wrapping_add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP),
+            steps: end - first,
+            c: dq.wrapping_add((panel * self.width + column) * BLOCK),
+            add: self.rows_started[panel],
+        })
     }
 
     /// Writes the gradients of `count` keys and values from `s0` on.
@@ -462,20 +470,20 @@ impl<const TERMS: usize> Work<TERMS> {
         let d = call.dims.d;
         for first in (0..self.rows.len).step_by(LANES) {
             let (panel, half) = (first / PANEL, first % PANEL / LANES);
-            let to = |i: usize| {
-                let (head, position) = *self.rows.places.get(first + i)?;
-                Some(target.at((b, head, position), d))
-            };
+            let to: [*mut f32; LANES] = std::array::from_fn(|i| {
+                let place = self.rows.places.get(first + i);
+                place.map_or(std::ptr::null_mut(), |place| target.at((b, place.0, place.1), d))
+            });
             for d0 in (0..d).step_by(LANES) {
-                let to = |i: usize| to(i).map(|to| to.wrapping_add(d0));
+                let mask = ones(d - d0);
                 unsafe {
                     if self.rows_started[panel] {
                         let from = self.at.dq.add((panel * self.width * PANEL + d0) * PANEL);
-                        let (mask, scale) = (ones(d - d0), _mm512_set1_ps(call.scale));
-                        put_turned(from.add(half * LANES), scale, (mask, target.accumulate), to);
+                        let (from, scale) = (from.add(half * LANES), _mm512_set1_ps(call.scale));
+                        put_turned(from, scale, (mask, target.accumulate), (&to, d0));
                     } else {
-                        for to in (0..LANES).filter_map(to) {
-                            put_row(_mm512_setzero_ps(), 0.0, ones(d - d0), &target, to);
+                        for to in to.into_iter().filter(|to| !to.is_null()) {
+                            put_row(_mm512_setzero_ps(), 0.0, mask, &target, to.add(d0));
                         }
                     }
                 }

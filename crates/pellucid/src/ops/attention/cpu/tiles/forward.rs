@@ -1,7 +1,8 @@
 //! Forward: for each tile of keys, for each panel of 32 queries: scores, online softmax, values.
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
-use super::kernel::{BLOCK, PANEL, TILE, block, step};
+use super::block::PART;
+use super::kernel::{BLOCK, PANEL, Product, Queue, TILE, step};
 use super::lanes::{exp2, ln, ones, put, put_turned, split};
 use super::pack::{Source, along, down};
 use super::rows::{Looks, Rows};
@@ -117,6 +118,7 @@ pub(in super::super) unsafe fn forward<const TERMS: usize>(
                 reference: vec![],
                 sums: vec![],
                 started: vec![],
+                queue: Queue::default(),
             };
             for (item, _) in items.iter().zip(&workers).filter(|(_, w)| **w == worker) {
                 work.attend(call, item, results);
@@ -136,6 +138,7 @@ struct Work<const TERMS: usize> {
     sums: Vec<f32>,
     /// Panels whose outputs hold something.
     started: Vec<bool>,
+    queue: Queue<TERMS>,
 }
 
 /// A panel of queries at a tile of keys.
@@ -226,35 +229,31 @@ impl<const TERMS: usize> Work<TERMS> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     unsafe fn visit(&mut self, call: &Call<'_>, item: &Item, visits: &[Visit]) {
         unsafe {
-            visits[0].blocks.clone().for_each(|i| self.scores(&visits[0], i));
+            self.queue.clear();
+            self.scores(&visits[0]);
+            self.queue.run(1, 1);
             for (i, now) in visits.iter().enumerate() {
-                let next = visits.get(i + 1);
-                let before = i.checked_sub(1).map(|i| &visits[i]);
+                self.queue.clear();
+                if let Some(next) = visits.get(i + 1) {
+                    self.scores(next);
+                }
+                if let Some(before) = i.checked_sub(1).map(|i| &visits[i]) {
+                    self.values(before);
+                }
                 let mut softmax = self.renew(call, item, now);
-                let scores = next.map_or(0, |next| next.blocks.len());
-                let products = scores + before.map_or(0, |_| self.width);
-                let mut done = 0;
-                for (j, i) in now.blocks.clone().enumerate() {
-                    while done < products * (j + 1) / now.blocks.len() {
-                        match (next, before) {
-                            (Some(next), _) if done < scores => {
-                                self.scores(next, next.blocks.start + done);
-                            }
-                            (_, Some(before)) => self.values(before, done - scores),
-                            _ => {}
-                        }
-                        done += 1;
+                let (mut part, parts) = (0, now.blocks.len() * PANEL / PART);
+                for i in now.blocks.clone() {
+                    for first in (0..PANEL).step_by(PART) {
+                        part += 1;
+                        self.queue.run(part, parts);
+                        self.exponentials(call, now, (i, first), &mut softmax);
                     }
-                    self.exponentials(call, now, i, &mut softmax);
                 }
                 self.close(now, &softmax);
-                if let Some(before) = before {
-                    self.started[before.panel] = true;
-                }
             }
-            let last = &visits[visits.len() - 1];
-            (0..self.width).for_each(|i| self.values(last, i));
-            self.started[last.panel] = true;
+            self.queue.clear();
+            self.values(&visits[visits.len() - 1]);
+            self.queue.run(1, 1);
         }
     }
 
@@ -266,26 +265,32 @@ impl<const TERMS: usize> Work<TERMS> {
         self.at.p.wrapping_add((visit.turn * BLOCKS + i) * step(TERMS))
     }
 
-    /// Scores of block `i`.
-    #[inline]
-    unsafe fn scores(&self, visit: &Visit, i: usize) {
-        unsafe {
-            let k = self.at.k.add(i * self.width * step(TERMS));
-            let q = self.queries(visit.panel);
-            block::<TERMS>(k, q, self.width, self.block(visit, i), false);
+    /// Asks for a panel's scores.
+    fn scores(&mut self, visit: &Visit) {
+        for i in visit.blocks.clone() {
+            self.queue.push(Product {
+                a: self.at.k.wrapping_add(i * self.width * step(TERMS)),
+                b: self.queries(visit.panel),
+                steps: self.width,
+                c: self.block(visit, i),
+                add: false,
+            });
         }
     }
 
-    /// Adds the values to 32 of D of the outputs.
-    #[inline]
-    unsafe fn values(&self, visit: &Visit, i: usize) {
+    /// Asks for a panel's values, added to its outputs.
+    fn values(&mut self, visit: &Visit) {
         let Range { start, end } = visit.blocks;
-        unsafe {
-            let v = self.at.v.add((i * BLOCKS + start) * step(TERMS));
-            let o = self.outputs(visit.panel).add(i * BLOCK);
-            let started = self.started[visit.panel];
-            block::<TERMS>(v, self.weights(visit, start), end - start, o, started);
+        for i in 0..self.width {
+            self.queue.push(Product {
+                a: self.at.v.wrapping_add((i * BLOCKS + start) * step(TERMS)),
+                b: self.weights(visit, start),
+                steps: end - start,
+                c: self.outputs(visit.panel).wrapping_add(i * BLOCK),
+                add: self.started[visit.panel],
+            });
         }
+        self.started[visit.panel] = true;
     }
 
     /// Biases, the largest scores, and what was summed before brought to them.
@@ -340,17 +345,27 @@ impl<const TERMS: usize> Work<TERMS> {
         softmax
     }
 
-    /// Block `i` of scores to exponentials.
+    /// Some keys of block `i` of scores to exponentials.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn exponentials(&self, call: &Call<'_>, visit: &Visit, i: usize, to: &mut Softmax) {
+    unsafe fn exponentials(
+        &self,
+        call: &Call<'_>,
+        visit: &Visit,
+        (i, first): (usize, usize),
+        to: &mut Softmax,
+    ) {
         let (s, scores, p) = (visit.s0 + i * PANEL, self.block(visit, i), self.weights(visit, i));
         let whole = self.rows.panels[visit.panel].whole(s);
         unsafe {
             let kept = self.at.kept.add(i * BLOCK).cast_const();
             match (call.dropout.is_some(), whole) {
-                (false, true) => exponentials::<TERMS, false, false>(scores, p, to, s, kept),
-                (false, false) => exponentials::<TERMS, true, false>(scores, p, to, s, kept),
-                (true, _) => exponentials::<TERMS, true, true>(scores, p, to, s, kept),
+                (false, true) => {
+                    exponentials::<TERMS, false, false>(scores, p, to, (s, first), kept)
+                }
+                (false, false) => {
+                    exponentials::<TERMS, true, false>(scores, p, to, (s, first), kept)
+                }
+                (true, _) => exponentials::<TERMS, true, true>(scores, p, to, (s, first), kept),
             }
         }
     }
@@ -376,11 +391,11 @@ impl<const TERMS: usize> Work<TERMS> {
         for first in (0..self.rows.len).step_by(LANES) {
             let (panel, half) = (first / PANEL, first % PANEL / LANES);
             let row = |i: usize| (first + i < self.rows.len).then(|| self.rows.places[first + i]);
-            let to = |i: usize, d0: usize| {
-                let (head, position) = row(i)?;
-                let start = ((item.b * t + position) * h + head) * d + d0;
-                Some(results.out.0.wrapping_add(start))
-            };
+            let to: [*mut f32; LANES] = std::array::from_fn(|i| {
+                row(i).map_or(std::ptr::null_mut(), |(head, position)| {
+                    results.out.0.wrapping_add(((item.b * t + position) * h + head) * d)
+                })
+            });
             unsafe {
                 let sum = _mm512_loadu_ps(self.sums[first..first + LANES].as_ptr());
                 let reference = _mm512_loadu_ps(self.reference[first..first + LANES].as_ptr());
@@ -389,7 +404,7 @@ impl<const TERMS: usize> Work<TERMS> {
                 if self.started[panel] {
                     for d0 in (0..d).step_by(LANES) {
                         let o = self.outputs(panel).add(d0 * PANEL + half * LANES);
-                        put_turned(o, inverse, (ones(d - d0), false), |i| to(i, d0));
+                        put_turned(o, inverse, (ones(d - d0), false), (&to, d0));
                     }
                 }
                 let mut each = [0.0f32; LANES];
@@ -446,18 +461,18 @@ unsafe fn find_largest<const MASKED: bool>(
     }
 }
 
-/// A block of scores to exponentials as a step of a right operand at `p`.
+/// Keys `first..first + 8` of a block to exponentials, in a step of a right operand at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
 unsafe fn exponentials<const TERMS: usize, const MASKED: bool, const DROPPED: bool>(
     scores: *const f32,
     p: *mut u8,
     softmax: &mut Softmax,
-    s0: usize,
+    (s0, first): (usize, usize),
     kept: *const f32,
 ) {
     let mut sums = softmax.sums;
-    for s in (0..PANEL).step_by(2) {
+    for s in (first..first + PART).step_by(2) {
         for half in 0..2 {
             let e = |s: usize| {
                 let at = s * PANEL + half * LANES;

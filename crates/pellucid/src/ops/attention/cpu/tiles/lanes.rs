@@ -184,18 +184,18 @@ pub(super) fn ones(count: usize) -> __mmask16 {
     ((1u32 << count.min(16)) - 1) as __mmask16
 }
 
-/// Writes columns `cols..cols + 16` of rows of a block `(32 d, 32 rows)`, that is, the block turned, times a
-/// factor for each row.
+/// Writes a block `(16 of D, 16 rows)`, turned, times a factor for each row, `d0` floats behind each of `to` that
+/// is not null; adds to what is there if `add`.
 ///
 /// # Safety
-/// `block` points at 16 x 16 elements in rows of 32; `to(row)` at 16 floats of which `mask` are written.
+/// `block` points at 16 x 16 elements in rows of 32; the lanes of `mask` are readable and writable there.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn put_turned(
     block: *const f32,
     scale: __m512,
     (mask, add): (__mmask16, bool),
-    to: impl Fn(usize) -> Option<*mut f32>,
+    (to, d0): (&[*mut f32; 16], usize),
 ) {
     let mut rows = [_mm512_setzero_si512(); 16];
     for (i, row) in rows.iter_mut().enumerate() {
@@ -203,9 +203,9 @@ pub(super) unsafe fn put_turned(
         let x = unsafe { _mm512_loadu_ps(block.add(i * 32)) };
         *row = _mm512_castps_si512(_mm512_mul_ps(x, scale));
     }
-    for (i, row) in turn(&rows).into_iter().enumerate() {
-        if let Some(to) = to(i) {
-            let mut row = _mm512_castsi512_ps(row);
+    for (row, to) in turn(&rows).into_iter().zip(to) {
+        if !to.is_null() {
+            let (mut row, to) = (_mm512_castsi512_ps(row), to.wrapping_add(d0));
             // SAFETY: the caller's promise.
             unsafe {
                 if add {

@@ -71,8 +71,13 @@ unsafe fn tile<const TERMS: usize, const DOWN: bool, const TURN: bool>(
     out: *mut u8,
 ) {
     let scale = _mm512_set1_ps(source.scale);
-    let load = |row: usize, col: usize| {
-        let mask = if row < source.rows { ones(source.cols.saturating_sub(col)) } else { 0 };
+    let masks = [
+        ones(source.cols),
+        if DOWN { ones(source.cols) } else { ones(source.cols.saturating_sub(16)) },
+    ];
+    let load = |q: usize, second: usize| {
+        let (row, col) = if DOWN { (2 * q + second, 0) } else { (q, 16 * second) };
+        let mask = if row < source.rows { masks[second] } else { 0 };
         let from = source.data.wrapping_add(row * source.pitch + col);
         // The rows of the next panel are far away: a hint.
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(PANEL * source.pitch).cast());
@@ -81,18 +86,24 @@ unsafe fn tile<const TERMS: usize, const DOWN: bool, const TURN: bool>(
     };
     let mut words = [[_mm512_setzero_si512(); 16]; TERMS];
     for q in 0..16 {
-        let (a, b) =
-            if DOWN { (load(2 * q, 0), load(2 * q + 1, 0)) } else { (load(q, 0), load(q, 16)) };
-        let (a, b) = (split::<TERMS, false>(a), split::<TERMS, false>(b));
+        let (a, b) = (split::<TERMS, false>(load(q, 0)), split::<TERMS, false>(load(q, 1)));
         for term in 0..TERMS {
-            words[term][q] = pair::<TERMS, DOWN>(a[term], b[term]);
+            let both = pair::<TERMS, DOWN>(a[term], b[term]);
+            if TURN {
+                words[term][q] = both;
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_store_si512(out.add(term * 2 * TILE + q * 64).cast(), both) };
+            }
         }
     }
-    for (term, words) in words.iter().enumerate() {
-        let words = if TURN { turn(words) } else { *words };
-        for (q, words) in words.into_iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_store_si512(out.add(term * 2 * TILE + q * 64).cast(), words) };
+    if TURN {
+        for (term, words) in words.iter().enumerate() {
+            let to = out.wrapping_add(term * 2 * TILE);
+            for (q, words) in turn(words).into_iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_store_si512(to.add(q * 64).cast(), words) };
+            }
         }
     }
 }
