@@ -2,7 +2,7 @@
 //! rows. The formulas are at the vectors' version.
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
-use super::block::{Block, Forms, PART, differentiate};
+use super::block::{Block, Forms, differentiate};
 use super::kernel::{BLOCK, PANEL, Product, Queue, step};
 use super::lanes::{ones, put_turned};
 use super::pack::{Source, along, down};
@@ -42,10 +42,10 @@ struct Memory {
     /// Their gradients `(panel, D / 32, 32 keys, 32 of D)`.
     dk: *mut f32,
     dv: *mut f32,
-    /// Scores and dP of two blocks in turn.
+    /// Scores and dP of a block.
     scores: *mut f32,
     /// P and dS as left operands, `(panel of keys, panel of rows)` of a tile; dS as a right operand, `(panel of
-    /// rows, panel of keys)`; each twice in turn.
+    /// rows, panel of keys)`.
     p: *mut u8,
     ds: *mut u8,
     ds_right: *mut u8,
@@ -70,10 +70,10 @@ impl Memory {
             k_down: take.bytes(keys * width * step),
             dk: take.floats(keys * width * BLOCK),
             dv: take.floats(keys * width * BLOCK),
-            scores: take.floats(4 * BLOCK),
-            p: take.bytes(2 * SIDE * SIDE * step),
-            ds: take.bytes(2 * SIDE * SIDE * step),
-            ds_right: take.bytes(2 * SIDE * SIDE * step),
+            scores: take.floats(2 * BLOCK),
+            p: take.bytes(SIDE * SIDE * step),
+            ds: take.bytes(SIDE * SIDE * step),
+            ds_right: take.bytes(SIDE * SIDE * step),
             kept: take.floats(BLOCK),
             gather: take.floats(PANEL * dims.d),
         }
@@ -144,14 +144,11 @@ struct Work<const TERMS: usize> {
 struct Visit {
     rows: usize,
     keys: usize,
-    turn: usize,
     /// `(row panel, key panel)` of blocks that somebody looks at, counted in the tile.
     blocks: ArrayVec<(usize, usize), { SIDE * SIDE }>,
     /// Panels of rows for each panel of keys, and the other way round: first and end.
     of_keys: [(usize, usize); SIDE],
     of_rows: [(usize, usize); SIDE],
-    /// Products that were done.
-    done: usize,
 }
 
 impl Visit {
@@ -195,19 +192,15 @@ impl<const TERMS: usize> Work<TERMS> {
                 self.keys_started.resize(span(TERMS), false);
                 let count = (span(TERMS) * PANEL).min(keys.saturating_sub(s0));
                 self.keys(call, pair, s0, count);
-                let mut before = Visit::default();
                 for i in (0..panels).step_by(SIDE) {
                     for j in (0..count.div_ceil(PANEL)).step_by(SIDE) {
-                        let visit = self.tile(i, j, s0, before.turn);
+                        let visit = self.tile(i, j, s0);
                         if !visit.blocks.is_empty() {
-                            self.visit(call, pair.0, s0, &visit, &mut before);
-                            before = visit;
+                            self.visit(call, pair.0, s0, &visit);
+                            self.products(&visit);
                         }
                     }
                 }
-                self.queue.clear();
-                self.products(&mut before, 1, 1);
-                self.queue.run(1, 1);
                 self.deliver_keys(
                     gradients,
                     pair,
@@ -221,8 +214,8 @@ impl<const TERMS: usize> Work<TERMS> {
     }
 
     /// What is to do in the tile of row panels from `rows` on and key panels from `keys` on.
-    fn tile(&self, rows: usize, keys: usize, s0: usize, turn: usize) -> Visit {
-        let mut visit = Visit { rows, keys, turn: 1 - turn, ..Visit::default() };
+    fn tile(&self, rows: usize, keys: usize, s0: usize) -> Visit {
+        let mut visit = Visit { rows, keys, ..Visit::default() };
         for (row, panel) in self.rows.panels.iter().skip(rows).take(SIDE).enumerate() {
             for key in panel.blocks(s0 + keys * PANEL, SIDE.min(span(TERMS) - keys)) {
                 visit.see(row, key);
@@ -290,32 +283,18 @@ impl<const TERMS: usize> Work<TERMS> {
         }
     }
 
-    /// A tile's P and dS, while tiles multiply for the next block and for the tile before.
+    /// A tile's P and dS.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn visit(
-        &mut self,
-        call: &Call<'_>,
-        b: usize,
-        s0: usize,
-        visit: &Visit,
-        before: &mut Visit,
-    ) {
+    unsafe fn visit(&mut self, call: &Call<'_>, b: usize, s0: usize, visit: &Visit) {
         unsafe {
             for place in visit.holes() {
-                self.forms(visit, place).clear(Self::STEP);
+                self.forms(place).clear(Self::STEP);
             }
-            self.queue.clear();
-            self.scores(visit, 0);
-            self.queue.run(1, 1);
-            let count = visit.blocks.len();
-            for (i, &(row, key)) in visit.blocks.iter().enumerate() {
-                self.queue.clear();
-                if i + 1 < count {
-                    self.scores(visit, i + 1);
-                }
-                self.products(before, i + 1, count);
+            for &(row, key) in &visit.blocks {
+                self.scores(visit, (row, key));
+                self.queue.run();
                 let (panel, s) = (visit.rows + row, s0 + (visit.keys + key) * PANEL);
-                let scores = self.at.scores.add(i % 2 * 2 * BLOCK);
+                let scores = self.at.scores;
                 if call.alibi {
                     self.rows.lean(panel, s, scores);
                 }
@@ -336,23 +315,19 @@ impl<const TERMS: usize> Work<TERMS> {
                     lse: [load(&self.lse, 0), load(&self.lse, 1)],
                     delta: [load(&self.delta, 0), load(&self.delta, 1)],
                 };
-                let forms = self.forms(visit, (row, key));
+                let forms = self.forms((row, key));
                 let whole = self.rows.panels[panel].whole(s);
-                for first in (0..PANEL).step_by(PART) {
-                    self.queue.run(first / PART + 1, PANEL / PART);
-                    match (call.dropout.is_some(), whole) {
-                        (false, true) => differentiate::<TERMS, false, false>(&block, forms, first),
-                        (false, false) => differentiate::<TERMS, true, false>(&block, forms, first),
-                        (true, _) => differentiate::<TERMS, true, true>(&block, forms, first),
-                    }
+                match (call.dropout.is_some(), whole) {
+                    (false, true) => differentiate::<TERMS, false, false>(&block, forms),
+                    (false, false) => differentiate::<TERMS, true, false>(&block, forms),
+                    (true, _) => differentiate::<TERMS, true, true>(&block, forms),
                 }
             }
         }
     }
 
-    /// Asks for the scores and dP of block `i`.
-    fn scores(&mut self, visit: &Visit, i: usize) {
-        let (row, key) = visit.blocks[i];
+    /// Asks for the scores and dP of a block.
+    fn scores(&mut self, visit: &Visit, (row, key): (usize, usize)) {
         let row = (visit.rows + row) * self.width * Self::STEP;
         let key = (visit.keys + key) * self.width * Self::STEP;
         let Memory { q, k, v, d_out, scores, .. } = self.at;
@@ -361,46 +336,45 @@ impl<const TERMS: usize> Work<TERMS> {
                 a: left.wrapping_add(key),
                 b: right.wrapping_add(row),
                 steps: self.width,
-                c: scores.wrapping_add((i % 2 * 2 + j) * BLOCK),
+                c: scores.wrapping_add(j * BLOCK),
                 add: false,
             });
         }
     }
 
     /// Where a block's P and dS go.
-    unsafe fn forms(&self, visit: &Visit, (row, key): (usize, usize)) -> Forms {
-        let left = ((visit.turn * SIDE + key) * SIDE + row) * Self::STEP;
-        let right = ((visit.turn * SIDE + row) * SIDE + key) * Self::STEP;
+    unsafe fn forms(&self, (row, key): (usize, usize)) -> Forms {
+        let left = (key * SIDE + row) * Self::STEP;
+        let right = (row * SIDE + key) * Self::STEP;
         let Memory { p, ds, ds_right, .. } = self.at;
         unsafe { Forms { p: p.add(left), ds: ds.add(left), ds_right: ds_right.add(right) } }
     }
 
-    /// Asks for up to `part` of `parts` of a tile's products: dV and dK of each panel of keys, dQ of each panel of
-    /// rows.
-    fn products(&mut self, visit: &mut Visit, part: usize, parts: usize) {
-        if visit.blocks.is_empty() {
-            return;
-        }
-        let all = 3 * SIDE * self.width;
-        while visit.done < all * part / parts {
-            let (i, column) = (visit.done / self.width, visit.done % self.width);
-            let product = match i / SIDE {
-                which @ 0..2 => self.key_product(visit, i % SIDE, column, which == 0),
-                _ => self.row_product(visit, i % SIDE, column),
-            };
-            product.into_iter().for_each(|product| self.queue.push(product));
-            visit.done += 1;
-        }
-        if visit.done == all {
-            for i in 0..SIDE {
-                if visit.of_keys[i].1 > 0 {
-                    self.keys_started[visit.keys + i] = true;
-                }
-                if visit.of_rows[i].1 > 0 {
-                    self.rows_started[visit.rows + i] = true;
+    /// A tile's products: dV and dK of each panel of keys, dQ of each panel of rows.
+    unsafe fn products(&mut self, visit: &Visit) {
+        for i in 0..SIDE {
+            for values in [true, false] {
+                for column in 0..self.width {
+                    let product = self.key_product(visit, i, column, values);
+                    product.into_iter().for_each(|product| self.queue.push(product));
                 }
             }
         }
+        for i in 0..SIDE {
+            for column in 0..self.width {
+                let product = self.row_product(visit, i, column);
+                product.into_iter().for_each(|product| self.queue.push(product));
+            }
+        }
+        for i in 0..SIDE {
+            if visit.of_keys[i].1 > 0 {
+                self.keys_started[visit.keys + i] = true;
+            }
+            if visit.of_rows[i].1 > 0 {
+                self.rows_started[visit.rows + i] = true;
+            }
+        }
+        unsafe { self.queue.run() };
     }
 
     /// 32 of D of dV, or of dK, of a panel of keys.
@@ -410,7 +384,7 @@ impl<const TERMS: usize> Work<TERMS> {
         let (left, right, to) = if values { (p, d_out_down, dv) } else { (ds, q_down, dk) };
         let (panel, rows) = (visit.keys + i, self.rows.panels.len());
         (first < end).then(|| Product {
-            a: left.wrapping_add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP),
+            a: left.wrapping_add((i * SIDE + first) * Self::STEP),
             b: right.wrapping_add((column * rows + visit.rows + first) * Self::STEP),
             steps: end - first,
             c: to.wrapping_add((panel * self.width + column) * BLOCK),
@@ -426,7 +400,7 @@ impl<const TERMS: usize> Work<TERMS> {
         let left = (column * span(TERMS) + visit.keys + first) * Self::STEP;
         (first < end).then(|| Product {
             a: k_down.wrapping_add(left),
-            b: ds_right.wrapping_add(((visit.turn * SIDE + i) * SIDE + first) * Self::STEP),
+            b: ds_right.wrapping_add((i * SIDE + first) * Self::STEP),
             steps: end - first,
             c: dq.wrapping_add((panel * self.width + column) * BLOCK),
             add: self.rows_started[panel],

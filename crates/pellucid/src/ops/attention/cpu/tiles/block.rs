@@ -7,9 +7,6 @@ use super::rows::Looks;
 use crate::ops::attention::cpu::LANES;
 use std::arch::x86_64::*;
 
-/// Keys that are done in one go, between steps of products.
-pub(super) const PART: usize = 8;
-
 /// A block of scores `(32 keys from s on, 32 rows)` and what its rows know.
 pub(super) struct Block {
     pub(super) scores: *const f32,
@@ -48,7 +45,7 @@ impl Forms {
     }
 }
 
-/// For keys `first..first + 8` of the block, `P = exp(scores - lse)`, `dS = P (W dP - delta)` with the dropout factors `W`; what goes to dV is `P W`.
+/// `P = exp(scores - lse)`, `dS = P (W dP - delta)` with the dropout factors `W`; what goes to dV is `P W`.
 ///
 /// # Safety
 /// Blocks are readable; a step is writable at each form.
@@ -57,9 +54,8 @@ impl Forms {
 pub(super) unsafe fn differentiate<const TERMS: usize, const MASKED: bool, const DROPPED: bool>(
     x: &Block,
     forms: Forms,
-    first: usize,
 ) {
-    for s in (first..first + PART).step_by(2) {
+    for s in (0..PANEL).step_by(2) {
         let zero: Split = [_mm512_setzero_si512(); 3];
         let (mut p, mut ds) = ([[zero; 2]; 2], [[zero; 2]; 2]);
         for i in 0..2 {

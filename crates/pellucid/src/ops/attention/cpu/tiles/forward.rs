@@ -1,7 +1,6 @@
 //! Forward: for each tile of keys, for each panel of 32 queries: scores, online softmax, values.
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
-use super::block::PART;
 use super::kernel::{BLOCK, PANEL, Product, Queue, TILE, step};
 use super::lanes::{exp2, ln, ones, put, put_turned, split};
 use super::pack::{Source, along, down};
@@ -41,7 +40,7 @@ struct Memory {
     /// Keys: a panel for each 32 keys. Values turned: a panel for each 32 of D, a step for each 32 keys.
     k: *mut u8,
     v: *mut u8,
-    /// Scores `(BLOCKS, 32 keys, 32 rows)`, twice in turn, and their exponentials as right operands.
+    /// Scores `(BLOCKS, 32 keys, 32 rows)`, and their exponentials as right operands.
     scores: *mut f32,
     p: *mut u8,
     /// Unnormalised outputs `(panel, D / 32, 32 of D, 32 rows)`.
@@ -60,8 +59,8 @@ impl Memory {
             q: take.bytes(panels * width * step),
             k: take.bytes(BLOCKS * width * step),
             v: take.bytes(BLOCKS * width * step),
-            scores: take.floats(2 * BLOCKS * BLOCK),
-            p: take.bytes(2 * BLOCKS * step),
+            scores: take.floats(BLOCKS * BLOCK),
+            p: take.bytes(BLOCKS * step),
             o: take.floats(panels * width * BLOCK),
             kept: take.floats(BLOCKS * BLOCK),
             gather: take.floats(PANEL * dims.d),
@@ -142,12 +141,10 @@ struct Work<const TERMS: usize> {
 }
 
 /// A panel of queries at a tile of keys.
-#[derive(Clone)]
 struct Visit {
     panel: usize,
     s0: usize,
     blocks: Range<usize>,
-    turn: usize,
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)] // all: offsets stay inside what `Memory::plan` took
@@ -158,19 +155,17 @@ impl<const TERMS: usize> Work<TERMS> {
         unsafe {
             self.start(call, item);
             for s0 in (0..keys).step_by(KEYS) {
-                let visit = |(turn, panel)| Visit {
-                    panel,
-                    s0,
-                    blocks: self.rows.panels[panel].blocks(s0, BLOCKS),
-                    turn,
-                };
-                let seen = (0..self.rows.panels.len())
-                    .filter(|p| !self.rows.panels[*p].blocks(s0, BLOCKS).is_empty());
-                let visits: Vec<Visit> =
-                    seen.enumerate().map(|(i, panel)| visit((i % 2, panel))).collect();
-                if !visits.is_empty() {
-                    self.keys(call, item, s0, KEYS.min(keys - s0));
-                    self.visit(call, item, &visits);
+                let mut packed = false;
+                for panel in 0..self.rows.panels.len() {
+                    let blocks = self.rows.panels[panel].blocks(s0, BLOCKS);
+                    if blocks.is_empty() {
+                        continue;
+                    }
+                    if !packed {
+                        self.keys(call, item, s0, KEYS.min(keys - s0));
+                        packed = true;
+                    }
+                    self.visit(call, item, &Visit { panel, s0, blocks });
                 }
             }
             self.finish(call, item, results);
@@ -224,45 +219,28 @@ impl<const TERMS: usize> Work<TERMS> {
         }
     }
 
-    /// All panels that look at a tile of keys: while one's exponentials are computed, tiles multiply for the next
-    /// one and for the one before.
+    /// A panel of queries at a tile of keys.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn visit(&mut self, call: &Call<'_>, item: &Item, visits: &[Visit]) {
+    unsafe fn visit(&mut self, call: &Call<'_>, item: &Item, visit: &Visit) {
         unsafe {
-            self.queue.clear();
-            self.scores(&visits[0]);
-            self.queue.run(1, 1);
-            for (i, now) in visits.iter().enumerate() {
-                self.queue.clear();
-                if let Some(next) = visits.get(i + 1) {
-                    self.scores(next);
-                }
-                if let Some(before) = i.checked_sub(1).map(|i| &visits[i]) {
-                    self.values(before);
-                }
-                let mut softmax = self.renew(call, item, now);
-                let (mut part, parts) = (0, now.blocks.len() * PANEL / PART);
-                for i in now.blocks.clone() {
-                    for first in (0..PANEL).step_by(PART) {
-                        part += 1;
-                        self.queue.run(part, parts);
-                        self.exponentials(call, now, (i, first), &mut softmax);
-                    }
-                }
-                self.close(now, &softmax);
+            self.scores(visit);
+            self.queue.run();
+            let mut softmax = self.renew(call, item, visit);
+            for i in visit.blocks.clone() {
+                self.exponentials(call, visit, i, &mut softmax);
             }
-            self.queue.clear();
-            self.values(&visits[visits.len() - 1]);
-            self.queue.run(1, 1);
+            self.close(visit, &softmax);
+            self.values(visit);
+            self.queue.run();
         }
     }
 
-    fn block(&self, visit: &Visit, i: usize) -> *mut f32 {
-        self.at.scores.wrapping_add((visit.turn * BLOCKS + i) * BLOCK)
+    fn block(&self, i: usize) -> *mut f32 {
+        self.at.scores.wrapping_add(i * BLOCK)
     }
 
-    fn weights(&self, visit: &Visit, i: usize) -> *mut u8 {
-        self.at.p.wrapping_add((visit.turn * BLOCKS + i) * step(TERMS))
+    fn weights(&self, i: usize) -> *mut u8 {
+        self.at.p.wrapping_add(i * step(TERMS))
     }
 
     /// Asks for a panel's scores.
@@ -272,7 +250,7 @@ impl<const TERMS: usize> Work<TERMS> {
                 a: self.at.k.wrapping_add(i * self.width * step(TERMS)),
                 b: self.queries(visit.panel),
                 steps: self.width,
-                c: self.block(visit, i),
+                c: self.block(i),
                 add: false,
             });
         }
@@ -284,7 +262,7 @@ impl<const TERMS: usize> Work<TERMS> {
         for i in 0..self.width {
             self.queue.push(Product {
                 a: self.at.v.wrapping_add((i * BLOCKS + start) * step(TERMS)),
-                b: self.weights(visit, start),
+                b: self.weights(start),
                 steps: end - start,
                 c: self.outputs(visit.panel).wrapping_add(i * BLOCK),
                 add: self.started[visit.panel],
@@ -300,7 +278,7 @@ impl<const TERMS: usize> Work<TERMS> {
         let looks = [self.rows.looks(panel, 0), self.rows.looks(panel, 1)];
         let mut largest = [[_mm512_set1_ps(LOWEST); 4]; 2];
         for i in visit.blocks.clone() {
-            let (s, scores) = (visit.s0 + i * PANEL, self.block(visit, i));
+            let (s, scores) = (visit.s0 + i * PANEL, self.block(i));
             unsafe {
                 if call.alibi {
                     self.rows.lean(panel, s, scores);
@@ -345,27 +323,17 @@ impl<const TERMS: usize> Work<TERMS> {
         softmax
     }
 
-    /// Some keys of block `i` of scores to exponentials.
+    /// Block `i` of scores to exponentials.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn exponentials(
-        &self,
-        call: &Call<'_>,
-        visit: &Visit,
-        (i, first): (usize, usize),
-        to: &mut Softmax,
-    ) {
-        let (s, scores, p) = (visit.s0 + i * PANEL, self.block(visit, i), self.weights(visit, i));
+    unsafe fn exponentials(&self, call: &Call<'_>, visit: &Visit, i: usize, to: &mut Softmax) {
+        let (s, scores, p) = (visit.s0 + i * PANEL, self.block(i), self.weights(i));
         let whole = self.rows.panels[visit.panel].whole(s);
         unsafe {
             let kept = self.at.kept.add(i * BLOCK).cast_const();
             match (call.dropout.is_some(), whole) {
-                (false, true) => {
-                    exponentials::<TERMS, false, false>(scores, p, to, (s, first), kept)
-                }
-                (false, false) => {
-                    exponentials::<TERMS, true, false>(scores, p, to, (s, first), kept)
-                }
-                (true, _) => exponentials::<TERMS, true, true>(scores, p, to, (s, first), kept),
+                (false, true) => exponentials::<TERMS, false, false>(scores, p, to, s, kept),
+                (false, false) => exponentials::<TERMS, true, false>(scores, p, to, s, kept),
+                (true, _) => exponentials::<TERMS, true, true>(scores, p, to, s, kept),
             }
         }
     }
@@ -461,18 +429,18 @@ unsafe fn find_largest<const MASKED: bool>(
     }
 }
 
-/// Keys `first..first + 8` of a block to exponentials, in a step of a right operand at `p`.
+/// A block of scores to exponentials, a step of a right operand at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
 unsafe fn exponentials<const TERMS: usize, const MASKED: bool, const DROPPED: bool>(
     scores: *const f32,
     p: *mut u8,
     softmax: &mut Softmax,
-    (s0, first): (usize, usize),
+    s0: usize,
     kept: *const f32,
 ) {
     let mut sums = softmax.sums;
-    for s in (first..first + PART).step_by(2) {
+    for s in (0..PANEL).step_by(2) {
         for half in 0..2 {
             let e = |s: usize| {
                 let at = s * PANEL + half * LANES;

@@ -6,8 +6,7 @@
 //! `dQᵀ = Kᵀ dSᵀ` backward. Blocks that nobody looks at are skipped, and only blocks at an edge of the mask are
 //! masked.
 //!
-//! Tile products run beside vector instructions, so the products of one panel are dealt out among the passes
-//! over another. Nothing depends on which worker computes what: panels of 32 rows and blocks of 32 keys are
+//! Nothing depends on which worker computes what: panels of 32 rows and blocks of 32 keys are
 //! counted from the start of a (batch row, kv head).
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
