@@ -4,81 +4,17 @@
 
 use super::block::{Block, Forms, differentiate};
 use super::kernel::{BLOCK, PANEL, Product, Queue, step};
-use super::lanes::{ones, put_turned};
+use super::lanes::{dot, ones, put_row, put_turned};
 use super::pack::{Source, along, down};
+use super::plan::{Memory, SIDE, Visit, span};
 use super::rows::Rows;
 use super::{Take, deal};
 use crate::backend::cpu::gemm::amx;
 use crate::backend::cpu::pool::{Pool, Ptr};
 use crate::ops::attention::AttentionDims;
-use crate::ops::attention::cpu::{Call, Carve, Gradients, LANES, Saved, Target};
-use arrayvec::ArrayVec;
+use crate::ops::attention::cpu::{Call, Carve, Gradients, LANES, Saved};
 use std::arch::x86_64::*;
 use std::f32::consts::{LN_2, LOG2_E};
-
-/// Panels of rows, or of keys, in a tile.
-const SIDE: usize = 4;
-
-/// Panels of keys whose gradients are summed while all rows pass by: they stay in L2.
-const fn span(terms: usize) -> usize {
-    if terms == 1 { 16 } else { 8 }
-}
-
-/// One worker's memory. Panels of operands are as `kernel` wants them.
-#[derive(Clone, Copy)]
-struct Memory {
-    /// Queries times scale and log2(e), and gradients of the output: turned, a panel for each 32 rows; and as
-    /// they stand, a panel for each 32 of D and a step for each 32 rows.
-    q: *mut u8,
-    q_down: *mut u8,
-    d_out: *mut u8,
-    d_out_down: *mut u8,
-    /// Gradients of the queries but for scale `(panel, D / 32, 32 of D, 32 rows)`.
-    dq: *mut f32,
-    /// Keys and values, a panel for each 32 keys; keys turned, a panel for each 32 of D.
-    k: *mut u8,
-    v: *mut u8,
-    k_down: *mut u8,
-    /// Their gradients `(panel, D / 32, 32 keys, 32 of D)`.
-    dk: *mut f32,
-    dv: *mut f32,
-    /// Scores and dP of a block.
-    scores: *mut f32,
-    /// P and dS as left operands, `(panel of keys, panel of rows)` of a tile; dS as a right operand, `(panel of
-    /// rows, panel of keys)`.
-    p: *mut u8,
-    ds: *mut u8,
-    ds_right: *mut u8,
-    /// Dropout factors of a block.
-    kept: *mut f32,
-    gather: *mut f32,
-}
-
-impl Memory {
-    fn plan(dims: &AttentionDims, terms: usize, take: &mut Take) -> Self {
-        let width = dims.d.div_ceil(PANEL);
-        let (rows, keys) = ((dims.h / dims.kv * dims.t).div_ceil(PANEL), span(terms));
-        let step = step(terms);
-        Self {
-            q: take.bytes(rows * width * step),
-            q_down: take.bytes(rows * width * step),
-            d_out: take.bytes(rows * width * step),
-            d_out_down: take.bytes(rows * width * step),
-            dq: take.floats(rows * width * BLOCK),
-            k: take.bytes(keys * width * step),
-            v: take.bytes(keys * width * step),
-            k_down: take.bytes(keys * width * step),
-            dk: take.floats(keys * width * BLOCK),
-            dv: take.floats(keys * width * BLOCK),
-            scores: take.floats(2 * BLOCK),
-            p: take.bytes(SIDE * SIDE * step),
-            ds: take.bytes(SIDE * SIDE * step),
-            ds_right: take.bytes(SIDE * SIDE * step),
-            kept: take.floats(BLOCK),
-            gather: take.floats(PANEL * dims.d),
-        }
-    }
-}
 
 /// Floats of scratch for one worker.
 pub(in super::super) fn backward_scratch(dims: &AttentionDims, terms: usize) -> usize {
@@ -137,37 +73,6 @@ struct Work<const TERMS: usize> {
     rows_started: Vec<bool>,
     keys_started: Vec<bool>,
     queue: Queue<TERMS>,
-}
-
-/// A tile: panels of rows from `rows` on, panels of keys from `keys` on (in the span).
-#[derive(Clone, Default)]
-struct Visit {
-    rows: usize,
-    keys: usize,
-    /// `(row panel, key panel)` of blocks that somebody looks at, counted in the tile.
-    blocks: ArrayVec<(usize, usize), { SIDE * SIDE }>,
-    /// Panels of rows for each panel of keys, and the other way round: first and end.
-    of_keys: [(usize, usize); SIDE],
-    of_rows: [(usize, usize); SIDE],
-}
-
-impl Visit {
-    fn see(&mut self, row: usize, key: usize) {
-        self.blocks.push((row, key));
-        for (range, i) in [(&mut self.of_keys[key], row), (&mut self.of_rows[row], key)] {
-            let first = if range.1 == 0 { i } else { range.0.min(i) };
-            *range = (first, range.1.max(i + 1));
-        }
-    }
-
-    /// Blocks that nobody looks at, but that products run over.
-    fn holes(&self) -> impl Iterator<Item = (usize, usize)> {
-        let inside = |(first, end): (usize, usize), i| first <= i && i < end;
-        (0..SIDE * SIDE).map(|i| (i / SIDE, i % SIDE)).filter(move |&(row, key)| {
-            (inside(self.of_keys[key], row) || inside(self.of_rows[row], key))
-                && !self.blocks.contains(&(row, key))
-        })
-    }
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)] // all: offsets stay inside what `Memory::plan` took
@@ -430,7 +335,7 @@ impl<const TERMS: usize> Work<TERMS> {
                     let at = (panel * self.width + d0 / PANEL) * BLOCK + j % PANEL * PANEL;
                     unsafe {
                         let row = _mm512_loadu_ps(from.add(at + d0 % PANEL));
-                        put_row(row, scale, ones(d - d0), &target, to.add(d0));
+                        put_row(row, scale, (ones(d - d0), target.accumulate), to.add(d0));
                     }
                 }
             }
@@ -457,42 +362,16 @@ impl<const TERMS: usize> Work<TERMS> {
                         put_turned(from, scale, (mask, target.accumulate), (&to, d0));
                     } else {
                         for to in to.into_iter().filter(|to| !to.is_null()) {
-                            put_row(_mm512_setzero_ps(), 0.0, mask, &target, to.add(d0));
+                            put_row(
+                                _mm512_setzero_ps(),
+                                0.0,
+                                (mask, target.accumulate),
+                                to.add(d0),
+                            );
                         }
                     }
                 }
             }
         }
     }
-}
-
-/// Writes or adds `scale * row`, or, if the scale is 0, 0 (the row may be anything then).
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn put_row(row: __m512, scale: f32, mask: __mmask16, target: &Target, to: *mut f32) {
-    let mut row =
-        if scale == 0.0 { _mm512_setzero_ps() } else { _mm512_mul_ps(row, _mm512_set1_ps(scale)) };
-    // SAFETY: masked lanes are not accessed, the others are in the gradient.
-    unsafe {
-        if target.accumulate {
-            row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(mask, to));
-        }
-        _mm512_mask_storeu_ps(to, mask, row);
-    }
-}
-
-/// `Σ a b`
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = _mm512_setzero_ps();
-    for c in (0..a.len()).step_by(LANES) {
-        let mask = ones(a.len() - c);
-        // SAFETY: masked lanes are not accessed; both are equally long.
-        unsafe {
-            let a = _mm512_maskz_loadu_ps(mask, a[c..].as_ptr());
-            sum = _mm512_fmadd_ps(a, _mm512_maskz_loadu_ps(mask, b[c..].as_ptr()), sum);
-        }
-    }
-    _mm512_reduce_add_ps(sum)
 }

@@ -216,3 +216,42 @@ pub(super) unsafe fn put_turned(
         }
     }
 }
+
+/// Writes or adds `scale * row`, or, if the scale is 0, 0 (the row may be anything then).
+///
+/// # Safety
+/// The lanes of `mask` are readable and writable at `to`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn put_row(
+    row: __m512,
+    scale: f32,
+    (mask, add): (__mmask16, bool),
+    to: *mut f32,
+) {
+    let mut row =
+        if scale == 0.0 { _mm512_setzero_ps() } else { _mm512_mul_ps(row, _mm512_set1_ps(scale)) };
+    // SAFETY: masked lanes are not accessed, the others are in the gradient.
+    unsafe {
+        if add {
+            row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(mask, to));
+        }
+        _mm512_mask_storeu_ps(to, mask, row);
+    }
+}
+
+/// `Σ a b`
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for c in (0..a.len()).step_by(16) {
+        let mask = ones(a.len() - c);
+        // SAFETY: masked lanes are not accessed; both are equally long.
+        unsafe {
+            let a = _mm512_maskz_loadu_ps(mask, a[c..].as_ptr());
+            sum = _mm512_fmadd_ps(a, _mm512_maskz_loadu_ps(mask, b[c..].as_ptr()), sum);
+        }
+    }
+    _mm512_reduce_add_ps(sum)
+}

@@ -16,7 +16,9 @@ mod forward;
 mod kernel;
 mod lanes;
 mod pack;
+mod plan;
 mod rows;
+mod softmax;
 
 pub(super) use backward::{backward, backward_scratch};
 pub(super) use forward::{forward, forward_scratch};
