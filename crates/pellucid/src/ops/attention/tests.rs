@@ -126,6 +126,32 @@ fn instruction_sets_agree() {
     }
 }
 
+#[allow(clippy::print_stderr)] // shown when asked for
+/// Three bf16 for each f32 are no worse than fused multiply-adds, forward, against f64.
+#[test]
+fn split_tiles_are_as_exact_as_vectors() {
+    let Some((split, _)) = on_tiles() else { return };
+    let op = op(1, 1000, 2, 1, 64, Mask::CAUSAL);
+    let qkv = normal(8, op.inputs()[0]);
+    let part = |from: usize, n: usize| -> Vec<f64> {
+        qkv.chunks_exact(4 * 64).flat_map(|r| r[from..from + n].to_vec()).map(f64::from).collect()
+    };
+    let reference =
+        Reference { dims: op.dims, rule: op.rule, past: 0, lengths: &[], dropout: None };
+    let want = reference.forward(&part(0, 128), &part(128, 64), &part(192, 64));
+    let error = |level: Level| {
+        let call = cpu::Call { level, ..op.call(&qkv, &[]) };
+        let mut scratch = vec![f32::NAN; cpu::forward_scratch(&op.dims, level)];
+        let mut out = vec![0.0; want.len()];
+        cpu::forward(&Pool::new(1), &call, &mut out, None, &mut scratch);
+        let square = out.iter().zip(&want).map(|(o, w)| (f64::from(*o) - w).powi(2)).sum::<f64>();
+        (square / want.len() as f64).sqrt()
+    };
+    let (split, vectors) = (error(split), error(Level::vectors()));
+    assert!(split <= 1.2 * vectors, "tiles {split:e}, vectors {vectors:e}");
+    eprintln!("root mean square errors: tiles {split:.2e}, vectors {vectors:.2e}");
+}
+
 #[test]
 fn future_keys_cannot_change_the_past() {
     let op = op(1, 150, 2, 1, 16, Mask::CAUSAL);
