@@ -1,6 +1,7 @@
 //! The `pellucid` command: parse, call the library, print.
 
 mod args;
+mod attention_bench;
 mod cmd;
 mod decode_bench;
 mod examine;

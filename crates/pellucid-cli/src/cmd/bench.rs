@@ -1,5 +1,6 @@
 //! `pellucid bench`
 
+use crate::attention_bench::Attention;
 use crate::decode_bench::{Decode, Prompt};
 use crate::measure;
 use crate::out;
@@ -26,6 +27,8 @@ enum What {
     Decode(Decode),
     /// Reading a prompt with random weights: time, share of the peak of matrix products
     Prompt(Prompt),
+    /// Causal self-attention, forward and backward, at one or several lengths
+    Attention(Attention),
     /// Matrix products of a Transformer's shapes
     Gemm {
         /// f32 or bf16
@@ -79,6 +82,7 @@ impl Bench {
             What::Ops(step) => step.run(true),
             What::Decode(decode) => decode.run(),
             What::Prompt(prompt) => prompt.run(),
+            What::Attention(attention) => attention.run(),
             What::Gemm { precision, threads, json } => gemm(precision, threads, json),
         }
     }

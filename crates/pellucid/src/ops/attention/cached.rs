@@ -12,7 +12,8 @@ use crate::error::{Error, Kind, Result};
 /// `(B, K, capacity, D)`. Output: `(B, T, H D)`.
 ///
 /// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls; they
-/// are those of [`SelfAttention`](super::SelfAttention) in f32.
+/// are those of [`SelfAttention`](super::SelfAttention) in f32 where that computes on vectors; where it computes
+/// on tiles, both are equally close to the exact result.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
     dims: AttentionDims,

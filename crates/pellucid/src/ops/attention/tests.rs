@@ -17,29 +17,38 @@ fn every_case_against_reference_finite_differences_and_wrong_kernels() {
 
 #[test]
 fn every_case_with_every_instruction_set() {
-    for &level in Level::all() {
+    let mut levels = Level::all().to_vec();
+    levels.extend(on_tiles().map(|(split, _)| split));
+    for level in levels {
         cpu::FORCED.set(Some(level));
         for case in cases::cases() {
             for threads in [1, 3] {
-                case.judge(case.op.as_ref(), &Pool::new(threads)).unwrap();
+                case.judge(case.op.as_ref(), &Pool::new(threads))
+                    .unwrap_or_else(|error| panic!("{level:?}: {error}"));
             }
         }
         cpu::FORCED.set(None);
     }
 }
 
+/// The levels on AMX tiles: f32 and bf16.
+fn on_tiles() -> Option<(Level, Level)> {
+    let dims = op(1, 64, 1, 1, 64, Mask::NONE).dims;
+    let (split, rounded) =
+        (Level::best(&dims, Precision::F32), Level::best(&dims, Precision::Bf16));
+    (split != rounded).then_some((split, rounded))
+}
+
 /// Tiles that round operands to 8 bits are off by about 2^-9 of the largest element, and no more.
 #[test]
-#[cfg(target_arch = "x86_64")]
-#[allow(clippy::print_stderr)] // a skipped test says so
 fn rounded_tiles_are_off_by_rounding_only() {
-    if Level::best(&op(1, 64, 1, 1, 64, Mask::NONE).dims, Precision::Bf16) != Level::Tiles {
+    let Some((_, rounded)) = on_tiles() else {
         // Past the test harness, which hides what passing tests print.
         let _ =
             std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: no AMX\n"));
         return;
-    }
-    cpu::FORCED.set(Some(Level::Tiles));
+    };
+    cpu::FORCED.set(Some(rounded));
     for mut case in cases::cases() {
         if case.name.contains("large-scores") || case.name.contains("x1x2x1x32") {
             continue; // a rounded score of 200 is off by 1; one key has a gradient of 0
@@ -105,14 +114,42 @@ fn instruction_sets_agree() {
     };
     let portable = run(Level::Portable);
     let vectors = run(Level::vectors());
-    for &level in Level::all() {
+    let split = on_tiles().map(|(split, _)| split);
+    for level in Level::all().iter().copied().chain(split) {
         let out = run(level);
         let fused = level != Level::Portable || cfg!(target_arch = "aarch64");
+        let fused = fused && Some(level) != split;
         assert!(!fused || out == vectors, "{level:?} differs in bits from other vectors");
         for (a, b) in out.iter().zip(&portable) {
             assert!((a - b).abs() <= 3e-6, "{level:?} {a} portable {b}");
         }
     }
+}
+
+#[allow(clippy::print_stderr)] // shown when asked for
+/// Three bf16 for each f32 are no worse than fused multiply-adds, forward, against f64.
+#[test]
+fn split_tiles_are_as_exact_as_vectors() {
+    let Some((split, _)) = on_tiles() else { return };
+    let op = op(1, 1000, 2, 1, 64, Mask::CAUSAL);
+    let qkv = normal(8, op.inputs()[0]);
+    let part = |from: usize, n: usize| -> Vec<f64> {
+        qkv.chunks_exact(4 * 64).flat_map(|r| r[from..from + n].to_vec()).map(f64::from).collect()
+    };
+    let reference =
+        Reference { dims: op.dims, rule: op.rule, past: 0, lengths: &[], dropout: None };
+    let want = reference.forward(&part(0, 128), &part(128, 64), &part(192, 64));
+    let error = |level: Level| {
+        let call = cpu::Call { level, ..op.call(&qkv, &[]) };
+        let mut scratch = vec![f32::NAN; cpu::forward_scratch(&op.dims, level)];
+        let mut out = vec![0.0; want.len()];
+        cpu::forward(&Pool::new(1), &call, &mut out, None, &mut scratch);
+        let square = out.iter().zip(&want).map(|(o, w)| (f64::from(*o) - w).powi(2)).sum::<f64>();
+        (square / want.len() as f64).sqrt()
+    };
+    let (split, vectors) = (error(split), error(Level::vectors()));
+    assert!(split <= 1.2 * vectors, "tiles {split:e}, vectors {vectors:e}");
+    eprintln!("root mean square errors: tiles {split:.2e}, vectors {vectors:.2e}");
 }
 
 #[test]
@@ -250,7 +287,9 @@ fn cached_steps_equal_prefill_and_training_to_the_bit() {
         let dims = AttentionDims { b: 1, t, s: t, h, kv, d };
         let op = SelfAttention::new(dims, rule).unwrap();
         let qkv = normal(9, op.inputs()[0]);
+        cpu::FORCED.set(Some(Level::vectors()));
         let (want, _) = both(&op, &qkv, 1);
+        cpu::FORCED.set(None);
         let width = (h + 2 * kv) * d;
         for cuts in [vec![t], vec![1; t], vec![130, 1, 1, 17, 61], vec![7; 30]] {
             let mut cache = Cache::new(1, 256, (h, kv, d), rule);

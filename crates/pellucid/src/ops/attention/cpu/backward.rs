@@ -9,6 +9,8 @@ use super::engine::Engine;
 use super::forward::{inside, lean};
 use super::simd::{Isa, LANES, exp2};
 use super::tile::{Lookers, Tile, places};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::vectors::pack_rows;
 use super::{Call, Carve, Gradients, KEYS, Level, QUERIES, Saved, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -17,6 +19,10 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 /// Floats of scratch for one worker.
 pub(crate) fn backward_scratch(dims: &AttentionDims, level: Level) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(terms) = level.terms() {
+        return tiles::backward_scratch(dims, terms);
+    }
     dispatch!(level, floats(dims: &AttentionDims) -> usize)
 }
 
@@ -127,6 +133,16 @@ pub(crate) fn backward(
     assert!(saved.out.len() == b * t * h * d && saved.d_out.len() == b * t * h * d);
     assert!(saved.lse.len() == b * h * t && scratch.len() >= pool.threads() * per_worker);
     let scratch = Ptr(scratch.as_mut_ptr());
+    #[cfg(target_arch = "x86_64")]
+    if let Some(terms) = call.level.terms() {
+        // SAFETY: such a level exists only where AMX does; everything was checked above.
+        return unsafe {
+            match terms {
+                1 => tiles::backward::<1>(pool, call, saved, gradients, scratch, per_worker),
+                _ => tiles::backward::<3>(pool, call, saved, gradients, scratch, per_worker),
+            }
+        };
+    }
     pool.run(&|worker| {
         for i in (worker..b * kv).step_by(pool.threads()) {
             let pair = (i / kv, i % kv);

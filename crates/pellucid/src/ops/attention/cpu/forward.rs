@@ -4,6 +4,8 @@
 use super::engine::Engine;
 use super::simd::{Isa, LANES, exp2};
 use super::tile::{Tile, places};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::vectors::pack_rows;
 use super::{Call, Carve, KEYS, Level, QUERIES, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
@@ -13,6 +15,10 @@ use std::ops::Range;
 
 /// Floats of scratch for one worker.
 pub(crate) fn forward_scratch(dims: &AttentionDims, level: Level) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(terms) = level.terms() {
+        return tiles::forward_scratch(dims, terms);
+    }
     dispatch!(level, floats(dims: &AttentionDims) -> usize)
 }
 
@@ -49,11 +55,11 @@ impl Item {
 
 /// Where the results go.
 #[derive(Clone, Copy)]
-struct Results {
+pub(super) struct Results {
     /// `(B, T, H * D)`
-    out: Ptr<f32>,
+    pub(super) out: Ptr<f32>,
     /// `(B, H, T)`, natural logarithm.
-    lse: Option<Ptr<f32>>,
+    pub(super) lse: Option<Ptr<f32>>,
 }
 
 /// One worker's tiles. Row `r` is position `r % T` of head `r / T` in the group.
@@ -96,6 +102,16 @@ pub(crate) fn forward(
     let chunks = (2 * pool.threads()).div_ceil(b * kv).min(tiles);
     let results = Results { out: Ptr(out.as_mut_ptr()), lse: lse.map(|l| Ptr(l.as_mut_ptr())) };
     let scratch = Ptr(scratch.as_mut_ptr());
+    #[cfg(target_arch = "x86_64")]
+    if let Some(terms) = call.level.terms() {
+        // SAFETY: such a level exists only where AMX does; everything was checked above.
+        return unsafe {
+            match terms {
+                1 => tiles::forward::<1>(pool, call, results, scratch, per_worker),
+                _ => tiles::forward::<3>(pool, call, results, scratch, per_worker),
+            }
+        };
+    }
     pool.run(&|worker| {
         for i in (worker..b * kv * chunks).step_by(pool.threads()) {
             let (pair, chunk) = (i / chunks, i % chunks);

@@ -26,6 +26,7 @@ pub(crate) use forward::{forward, forward_scratch};
 use super::{AttentionDims, Mask};
 use crate::backend::cpu::features::{Features, Isa};
 use crate::backend::cpu::gemm::Precision;
+use simd::LANES;
 use std::ops::Range;
 
 /// Query rows of a tile.
@@ -75,6 +76,14 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Where `(b, head, row)` starts; `d` elements are inside.
+    #[cfg(target_arch = "x86_64")]
+    fn at(&self, (b, head, row): (usize, usize, usize), d: usize) -> *mut f32 {
+        let start = self.offset + b * self.batch + row * self.row + head * d;
+        assert!(start + d <= self.len, "attention: a gradient leaves its memory");
+        self.data.0.wrapping_add(start)
+    }
+
     /// Writes or adds `scale * src` at `(b, head, row)`; heads are `src.len()` apart.
     ///
     /// # Safety
@@ -178,6 +187,9 @@ pub(crate) enum Level {
     /// AMX tiles, operands rounded to bf16.
     #[cfg(target_arch = "x86_64")]
     Tiles,
+    /// AMX tiles, three bf16 for each f32.
+    #[cfg(target_arch = "x86_64")]
+    Split,
     /// 512-bit registers with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -190,12 +202,12 @@ pub(crate) enum Level {
 
 #[cfg(test)]
 thread_local! {
-    /// What [`Level::vectors`] answers on this thread, so that tests judge every level.
+    /// What [`Level::best`] answers on this thread, so that tests judge every level.
     pub(super) static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
 }
 
 impl Level {
-    /// The levels that compute in f32 and that this machine can run and may use, best first.
+    /// The levels that compute in f32 on vectors and that this machine can run and may use, best first.
     pub(crate) fn all() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         return match Features::get().used {
@@ -207,27 +219,36 @@ impl Level {
         &[Self::Portable]
     }
 
-    /// The best that computes in f32.
+    /// The best on vectors.
     pub(crate) fn vectors() -> Self {
-        #[cfg(test)]
-        if let Some(level) = FORCED.get() {
-            return level;
-        }
         Self::all()[0]
     }
 
     /// The best for whole sequences.
     pub(crate) fn best(dims: &AttentionDims, precision: Precision) -> Self {
+        #[cfg(test)]
+        if let Some(level) = FORCED.get() {
+            return level;
+        }
         #[cfg(target_arch = "x86_64")]
-        if precision == Precision::Bf16
-            && Features::get().used == Isa::Amx
-            && dims.t.min(dims.s) >= 32
-            && dims.d >= 16
-        {
-            return Self::Tiles;
+        if Features::get().used == Isa::Amx && dims.t.min(dims.s) >= 32 && dims.d >= 16 {
+            return match precision {
+                Precision::Bf16 => Self::Tiles,
+                Precision::F32 => Self::Split,
+            };
         }
         let _ = (dims, precision);
         Self::vectors()
+    }
+
+    /// bf16 for each f32 of a level on tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn terms(self) -> Option<usize> {
+        match self {
+            Self::Tiles => Some(1),
+            Self::Split => Some(3),
+            _ => None,
+        }
     }
 }
 
@@ -235,7 +256,7 @@ impl Level {
 macro_rules! dispatch {
     ($level:expr, $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $out:ty)?) => {{
         #[cfg(target_arch = "x86_64")]
-        use $crate::ops::attention::cpu::{simd::{Avx2, Avx512}, tiles::Tiles};
+        use $crate::ops::attention::cpu::simd::{Avx2, Avx512};
         use $crate::ops::attention::cpu::{Level, simd::Portable, vectors::Vectors};
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
@@ -253,7 +274,7 @@ macro_rules! dispatch {
         unsafe {
             match $level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Tiles => avx512::<Tiles>($($arg),*),
+                Level::Tiles | Level::Split => unreachable!("tiles have passes of their own"),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => avx512::<Vectors<Avx512>>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
