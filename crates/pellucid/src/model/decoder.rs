@@ -13,7 +13,9 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 
 /// Tokens a prompt is read in at a time: few sizes, so few plans.
-const CHUNKS: [usize; 3] = [256, 32, 1];
+const CHUNKS: [usize; 4] = [LONGEST, 256, 32, 1];
+/// Read only when there are as many tokens.
+const LONGEST: usize = 512;
 
 /// Tokens that are verified together: as many rows as products take at the speed of memory, each with the bits it
 /// would have alone.
@@ -40,7 +42,9 @@ impl Chunk {
         threads: usize,
     ) -> Result<Self> {
         let purpose = Purpose::Extend { capacity };
-        let mut m = Builder::with(config, (b, t), purpose, Precision::F32, stored)?;
+        // Prompts round what stored matrices are multiplied with; attention may as well.
+        let precision = if stored.is_some() { Precision::Bf16 } else { Precision::F32 };
+        let mut m = Builder::with(config, (b, t), purpose, precision, stored)?;
         let x = transformer(&mut m)?;
         let logits = if every { head::logits(&mut m, x) } else { head::last_logits(&mut m, x) }?;
         m.tape.keep(logits);
@@ -221,7 +225,8 @@ impl Decoder {
         let longest = left.iter().copied().max().unwrap_or(0);
         let furthest = self.past.iter().zip(left).filter(|(_, l)| **l > 0).map(|(p, _)| *p).max();
         let room = self.capacity - furthest.unwrap_or(0);
-        let fits = |&&c: &&usize| c <= room && (c == 1 || longest * 2 > c);
+        let worth = |c| c == 1 || longest >= c || c != LONGEST && longest * 2 > c;
+        let fits = |&&c: &&usize| c <= room && worth(c);
         CHUNKS.iter().find(fits).copied().unwrap_or(1)
     }
 

@@ -5,15 +5,18 @@ use super::{AttentionDims, Rule, pattern};
 use crate::autograd::{Inference, InferenceOp};
 use crate::error::{Error, Kind, Result};
 
+/// Positions from which on a call is read as a prompt.
+const PROMPT: usize = 32;
+
 /// Appends this call's keys and values to the caches, then attends to everything cached.
 ///
 /// Inputs: qkv `(B, T, (H + 2K) D)`. Ints: past `(B)`, positions already cached in each row; new `(B)`, how many
 /// of the `T` positions are real (the rest is padding on the right: not cached, output 0). States: k and v
 /// `(B, K, capacity, D)`. Output: `(B, T, H D)`.
 ///
-/// A row's bits depend neither on the other rows, nor on `B`, nor on how its positions are cut into calls; they
-/// are those of [`SelfAttention`](super::SelfAttention) in f32 where that computes on vectors; where it computes
-/// on tiles, both are equally close to the exact result.
+/// A row's bits depend neither on the other rows, nor on `B`, nor, among calls of fewer than [`PROMPT`] positions, on
+/// how its positions are cut into calls; those of longer calls are of [`SelfAttention`](super::SelfAttention)'s kernel.
+/// In f32 both kernels are equally close to the exact result.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedAttention {
     dims: AttentionDims,
@@ -37,6 +40,14 @@ impl CachedAttention {
         (self.dims.h + 2 * self.dims.kv) * self.dims.d
     }
 
+    /// Prompts use what whole sequences use; a few positions are not worth tiles.
+    fn level(&self) -> Level {
+        if self.dims.t < PROMPT {
+            return Level::vectors();
+        }
+        Level::best(&self.dims, self.rule.precision)
+    }
+
     fn call<'a>(
         &self,
         qkv: &'a [f32],
@@ -58,7 +69,7 @@ impl CachedAttention {
             q: View { data: qkv, offset: 0, batch: t * row, head: d, row },
             k: cache(k),
             v: cache(v),
-            level: Level::vectors(),
+            level: self.level(),
         }
     }
 
@@ -139,7 +150,7 @@ impl InferenceOp for CachedAttention {
         vec![b * kv * s * d; 2]
     }
     fn scratch(&self, threads: usize) -> usize {
-        threads * cpu::forward_scratch(&self.dims, Level::vectors())
+        threads * cpu::forward_scratch(&self.dims, self.level())
     }
     fn flops(&self) -> u64 {
         // As if the cache were full.

@@ -77,11 +77,10 @@ impl<'a> Finish<'a> {
                 add(y, &bias[cols.clone()]);
             }
             if let Some(activation) = self.dims.activation {
-                match self.pre {
-                    // SAFETY: tiles are disjoint and inside (N, O), as is `pre` (see `new`).
-                    Some(pre) => {
-                        apply_and_keep(activation, y, unsafe { pre.slice(at, cols.len()) })
-                    }
+                // SAFETY: tiles are disjoint and inside (N, O), as is `pre` (see `new`).
+                let pre = self.pre.map(|pre| unsafe { pre.slice(at, cols.len()) });
+                match pre {
+                    Some(pre) => apply_and_keep(activation, y, pre),
                     None => apply_in_place(activation, y),
                 }
             }

@@ -261,11 +261,10 @@ fn wrong_kernels_are_caught() {
         }),
         ("a transposed", |case, data| {
             let (a, b) = case.mats(data);
-            let mut c = data.c.clone();
-            let dims = case.dims;
+            let (mut c, dims) = (data.c.clone(), case.dims);
             let (c_stride, accumulate) = (dims.n + GAP, case.accumulate);
-            let (precision, limits) = (case.precision, Limits::of(case.precision));
-            let (a, finish, dots) = (a.t(), None, dots(precision));
+            let (precision, limits, a) = (case.precision, Limits::of(case.precision), a.t());
+            let (finish, dots) = (None, dots(precision));
             let call = Call { precision, dims, a, b, c_stride, accumulate, finish, limits, dots };
             call.run(None, &mut c, case.isa);
             c

@@ -89,16 +89,14 @@ fn wrong_kernels_are_caught() {
         let matrix = stored(format, n, k, 5);
         let right = reference::weights(&matrix);
         let mut rows = vec![Row::default(); n];
-        rows.iter_mut().enumerate().for_each(|(i, row)| matrix.row(i, row));
-        let offset = f32::from(format.offset());
-        let group = format.group();
+        (0..n).for_each(|i| matrix.row(i, &mut rows[i]));
+        let (offset, group) = (f32::from(format.offset()), format.group());
         let read = |f: &dyn Fn(&[Row], usize, usize) -> f32| -> Vec<f32> {
             (0..n * k).map(|i| f(&rows, i / k, i % k)).collect()
         };
         let code = |row: &Row, l: usize| f32::from(row.codes[l]) - offset;
         let scale = |row: &Row, g: usize| float(row.scales[g.min(row.scales.len() - 1)]);
-        let good = read(&|r, j, l| code(&r[j], l) * scale(&r[j], l / group));
-        assert_eq!(good, right);
+        assert_eq!(read(&|r, j, l| code(&r[j], l) * scale(&r[j], l / group)), right);
         type Wrong<'a> = (&'a str, Box<dyn Fn(&[Row], usize, usize) -> f32 + 'a>);
         let wrong: Vec<Wrong<'_>> =
             vec![
@@ -137,7 +135,7 @@ fn wrong_kernels_are_caught() {
             assert!(agrees(&matrix, isa, (m, &x), &right, &run(&matrix, isa, 2, m, &x)).is_ok());
             for (name, f) in &wrong {
                 let y = reference::product((m, n, k), &x, &read(f));
-                let y: Vec<f32> = y.iter().map(|&y| y as f32).collect();
+                let y: Vec<f32> = y.into_iter().map(|y| y as f32).collect();
                 let judged = agrees(&matrix, isa, (m, &x), &right, &y);
                 assert!(judged.is_err(), "{format:?}: {name} was not caught");
             }
