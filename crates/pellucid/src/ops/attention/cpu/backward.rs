@@ -30,15 +30,14 @@ pub(crate) fn backward_scratch(dims: &AttentionDims, level: Level) -> usize {
 unsafe fn floats<E: Engine>(dims: &AttentionDims) -> usize {
     let (rows, d) = (dims.h / dims.kv * dims.t, dims.d);
     let width = d.next_multiple_of(LANES);
+    let tiles = KEYS * (2 * width + 2 * QUERIES + 1);
     rows * (3 * width + 2)
         + 2 * E::left_floats(rows, d)
         + 2 * E::right_floats(rows, width, false, false)
         + 2 * E::right_floats(d, KEYS, true, true)
         + E::right_floats(KEYS, d, false, true)
         + E::left_floats(KEYS, KEYS)
-        + 2 * KEYS * width
-        + 2 * QUERIES * KEYS
-        + KEYS
+        + tiles
         + 18 * LANES
 }
 
@@ -148,15 +147,10 @@ pub(crate) fn backward(
             let pair = (i / kv, i % kv);
             // SAFETY: each worker has its own share of the scratch.
             let carve = unsafe { Carve::new(scratch, worker, per_worker) };
+            let to = gradients;
             dispatch!(
                 call.level,
-                retreat(
-                    call: &Call<'_>,
-                    pair: (usize, usize),
-                    saved: Saved<'_>,
-                    gradients: Gradients,
-                    carve: Carve,
-                )
+                retreat(call: &Call<'_>, pair: (usize, usize), saved: Saved<'_>, to: Gradients, carve: Carve)
             );
         }
     });
