@@ -11,7 +11,7 @@ use pellucid::generate::{
 use pellucid::model::config::Config;
 use pellucid::model::decoder::Decoder;
 use pellucid::model::stored_weights::StoredWeights;
-use pellucid::model::weights::Weights;
+use pellucid::model::weights::{ParamSpec, Weights, parameters};
 use pellucid::text::Tokenizer;
 use pellucid::train::resume;
 use std::fs;
@@ -152,6 +152,20 @@ impl Model {
         }
     }
 
+    /// For these weights as they are held.
+    pub(crate) fn decoder(&self, pool: &Pool, rows: usize, capacity: usize) -> Result<Decoder> {
+        let (config, threads) = (&self.config, pool.threads());
+        match &self.stored {
+            None => Decoder::new(config, rows, capacity, threads),
+            Some(stored) => Decoder::with_stored(config, stored, rows, capacity, threads),
+        }
+    }
+
+    /// Parameters, however they are held.
+    pub(crate) fn parameters(&self) -> usize {
+        parameters(&self.config).iter().map(ParamSpec::len).sum()
+    }
+
     /// Continues prompts, `rows` at a time.
     pub(crate) fn generate(
         &self,
@@ -164,12 +178,7 @@ impl Model {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let capacity = (longest + options.max_new).clamp(1, self.config.context);
         let rows = rows.clamp(1, prompts.len().max(1));
-        let mut decoder = match &self.stored {
-            None => Decoder::new(&self.config, rows, capacity, pool.threads())?,
-            Some(stored) => {
-                Decoder::with_stored(&self.config, stored, rows, capacity, pool.threads())?
-            }
-        };
+        let mut decoder = self.decoder(pool, rows, capacity)?;
         let mut model = WithModel {
             decoder: &mut decoder,
             pool,

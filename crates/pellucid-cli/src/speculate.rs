@@ -6,7 +6,6 @@ use pellucid::error::{Error, Kind, Result};
 use pellucid::generate::{
     Costs, DraftModel, Event, Flow, GenerateOptions, NGram, Speculated, WithModel, speculate,
 };
-use pellucid::model::decoder::Decoder;
 use std::path::Path;
 
 /// Continues prompts one after another; `which` is `ngram` or the folder of a smaller model, `most` the most tokens
@@ -21,22 +20,22 @@ pub(crate) fn run(
 ) -> Result<Vec<Speculated>> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let capacity = (longest + options.max_new).clamp(1, model.config.context);
-    let mut decoder = Decoder::new(&model.config, 1, capacity, pool.threads())?;
+    let mut decoder = model.decoder(pool, 1, capacity)?;
     let (weights, vocab) = (&model.weights, model.config.vocab);
     let mut target = WithModel { decoder: &mut decoder, pool, weights, vocab };
     let tokenizer = model.tokenizer.as_ref();
     if which == "ngram" {
-        let mut drafter = NGram::new(Costs::of(weights.count(), 0.0));
+        let mut drafter = NGram::new(Costs::of(model.parameters(), 0.0));
         return speculate(&mut target, &mut drafter, most, prompts, options, tokenizer, sink);
     }
-    let draft = Model::load(Path::new(which))?;
+    let draft = Model::load_as(pool, Path::new(which), None)?;
     same_ids(model, &draft, which)?;
     let capacity = capacity.min(draft.config.context);
-    let mut decoder = Decoder::new(&draft.config, 1, capacity, pool.threads())?;
+    let mut decoder = draft.decoder(pool, 1, capacity)?;
     let mut small = WithModel { decoder: &mut decoder, pool, weights: &draft.weights, vocab };
     // Either reads all of its weights for a token.
-    let cost = draft.weights.count() as f64 / weights.count() as f64;
-    let costs = Costs::of(weights.count(), cost);
+    let cost = draft.parameters() as f64 / model.parameters() as f64;
+    let costs = Costs::of(model.parameters(), cost);
     let mut drafter = DraftModel::new(&mut small, options.sampling, costs)?;
     speculate(&mut target, &mut drafter, most, prompts, options, tokenizer, sink)
 }

@@ -165,6 +165,13 @@ fn speculation_changes_no_token(path: &Path) {
         let told = |key: &str| guessed["speculation"][key].as_u64().expect(key);
         assert!(told("accepted") <= told("proposed") && told("target_calls") <= 11, "{guessed}");
     }
+    for kind in ["bf16", "int8", "int4"] {
+        let plain = said(&["--weights", kind]);
+        for who in ["ngram", "run"] {
+            let guessed = said(&["--weights", kind, "--speculate", who]);
+            assert_eq!(guessed["ids"], plain["ids"], "{kind} {who}");
+        }
+    }
     let refused = pellucid(
         &["generate", "run", "h", "--speculate", "ngram", "--speculate-tokens", "8"],
         path,
