@@ -11,7 +11,7 @@ use pellucid::backend::cpu::peak::{Peak, read_speed};
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
 use pellucid::model::config::Config;
-use pellucid::model::decoder::Decoder;
+use pellucid::model::decoder::{CHUNKS, Decoder};
 use pellucid::model::stored_weights::{StoredWeights, is_matrix};
 use pellucid::model::weights::{ParamSpec, Weights, parameters};
 use pellucid::tensor::random::Random;
@@ -271,7 +271,7 @@ impl Prompt {
                 memory.map_or("unknown".into(), out::bytes)
             ))?;
         }
-        let last = [256, 32, 1].into_iter().find(|&t| !subject.decoder.timings(t).is_empty());
+        let last = CHUNKS.into_iter().find(|&t| !subject.decoder.timings(t).is_empty());
         last.map_or(Ok(()), |t| table(subject.decoder.timings(t)))
     }
 }

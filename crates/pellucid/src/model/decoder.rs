@@ -13,7 +13,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 
 /// Tokens a prompt is read in at a time: few sizes, so few plans.
-const CHUNKS: [usize; 4] = [LONGEST, 256, 32, 1];
+pub const CHUNKS: [usize; 4] = [LONGEST, 256, 32, 1];
 /// Read only when there are as many tokens.
 const LONGEST: usize = 512;
 

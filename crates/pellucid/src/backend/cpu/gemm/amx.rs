@@ -265,6 +265,7 @@ macro_rules! load_b {
         )
     };
 }
+pub(crate) use {four_products, load_a, load_b};
 /// Asks for two lines of packed panels that come soon.
 macro_rules! fetch {
     ($at:literal) => {

@@ -5,6 +5,7 @@
 //! above.
 #![allow(unsafe_code)] // tile registers
 
+use crate::backend::cpu::gemm::amx::{four_products, load_a, load_b};
 use std::arch::asm;
 
 /// Rows and columns of a block, and values of `k` in a step.
@@ -19,39 +20,6 @@ pub(super) const fn step(terms: usize) -> usize {
     terms * 2 * TILE
 }
 
-macro_rules! load_a {
-    ($term:literal) => {
-        concat!(
-            "tileloadd tmm4, [{a} + {s}*1 + 2048*",
-            $term,
-            "]\n",
-            "tileloadd tmm5, [{a} + {s}*1 + 2048*",
-            $term,
-            " + 1024]\n"
-        )
-    };
-}
-macro_rules! load_b {
-    ($term:literal) => {
-        concat!(
-            "tileloadd tmm6, [{b} + {s}*1 + 2048*",
-            $term,
-            "]\n",
-            "tileloadd tmm7, [{b} + {s}*1 + 2048*",
-            $term,
-            " + 1024]\n"
-        )
-    };
-}
-macro_rules! products {
-    () => {
-        "tdpbf16ps tmm0, tmm4, tmm6
-         tdpbf16ps tmm1, tmm4, tmm7
-         tdpbf16ps tmm2, tmm5, tmm6
-         tdpbf16ps tmm3, tmm5, tmm7
-        "
-    };
-}
 /// `c = a · b` over `steps` steps, `+ c` if `add`; `c` holds 32 rows of 32 floats.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
@@ -183,7 +151,7 @@ unsafe fn advance<const TERMS: usize>(at: (*const u8, *const u8), next: (*const 
                 concat!(
                     load_b!(0),
                     load_a!(0),
-                    products!(),
+                    four_products!(),
                     fetch!("y", 0),
                     fetch!("y", 1),
                     fetch!("z", 0),
@@ -197,27 +165,27 @@ unsafe fn advance<const TERMS: usize>(at: (*const u8, *const u8), next: (*const 
                 concat!(
                     load_b!(0),
                     load_a!(2),
-                    products!(),
+                    four_products!(),
                     fetch!("y", 4),
                     fetch!("y", 5),
                     load_a!(1),
-                    products!(),
+                    four_products!(),
                     fetch!("z", 0),
                     fetch!("z", 1),
                     load_b!(1),
-                    products!(),
+                    four_products!(),
                     fetch!("y", 2),
                     fetch!("y", 3),
                     load_a!(0),
-                    products!(),
+                    four_products!(),
                     fetch!("z", 2),
                     fetch!("z", 3),
                     load_b!(2),
-                    products!(),
+                    four_products!(),
                     fetch!("y", 0),
                     fetch!("y", 1),
                     load_b!(0),
-                    products!(),
+                    four_products!(),
                     fetch!("z", 4),
                     fetch!("z", 5),
                 )

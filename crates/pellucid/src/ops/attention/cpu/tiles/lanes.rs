@@ -205,14 +205,8 @@ pub(super) unsafe fn put_turned(
     }
     for (row, to) in turn(&rows).into_iter().zip(to) {
         if !to.is_null() {
-            let (mut row, to) = (_mm512_castsi512_ps(row), to.wrapping_add(d0));
             // SAFETY: the caller's promise.
-            unsafe {
-                if add {
-                    row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(mask, to));
-                }
-                _mm512_mask_storeu_ps(to, mask, row);
-            }
+            unsafe { store(_mm512_castsi512_ps(row), (mask, add), to.wrapping_add(d0)) };
         }
     }
 }
@@ -229,8 +223,19 @@ pub(super) unsafe fn put_row(
     (mask, add): (__mmask16, bool),
     to: *mut f32,
 ) {
-    let mut row =
+    let row =
         if scale == 0.0 { _mm512_setzero_ps() } else { _mm512_mul_ps(row, _mm512_set1_ps(scale)) };
+    // SAFETY: the caller's promise.
+    unsafe { store(row, (mask, add), to) };
+}
+
+/// Writes or adds a row.
+///
+/// # Safety
+/// As for [`put_row`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store(mut row: __m512, (mask, add): (__mmask16, bool), to: *mut f32) {
     // SAFETY: masked lanes are not accessed, the others are in the gradient.
     unsafe {
         if add {
