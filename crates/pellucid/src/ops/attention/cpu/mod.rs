@@ -4,8 +4,8 @@
 //! probabilities are computed again from the saved log-sum-exp. Work is dealt out by (b, kv head): whoever
 //! owns one owns its dK and dV, so nothing is added by two workers and the order of every sum is fixed.
 //!
-//! The algorithm (`forward`, `backward`) asks an [`engine::Engine`] for products of tiles: `vectors` with fused
-//! multiply-adds, or `tiles` on AMX. Keys are turned once per tile so that products run along registers; masked
+//! On AMX, whole sequences have passes of their own (`tiles`). Else the algorithm (`forward`, `backward`) asks an
+//! [`engine::Engine`] for products of tiles: `vectors`, with fused multiply-adds. Keys are turned once per tile so that products run along registers; masked
 //! strips of rows are skipped; scores are kept in base 2 (the factor goes into the packed queries).
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
