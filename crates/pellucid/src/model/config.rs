@@ -1,7 +1,59 @@
-//! Every size of a Transformer, validated once, all faults at once.
+//! Every size and choice of a model. The rules they must keep are in `rules.rs`, named sets of them in `presets.rs`.
 
-use crate::error::{Error, Kind, Result};
+pub use crate::ops::rotary::Scaling as RotaryScaling;
 use serde::{Deserialize, Serialize};
+
+/// Which stacks a model has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// One causal stack: each position sees those before it (GPT-2, Llama).
+    #[default]
+    Decoder,
+    /// One stack in which every position sees every other (BERT).
+    Encoder,
+    /// An encoder, and a causal decoder that also looks at what the encoder made (Vaswani et al. 2017).
+    EncoderDecoder,
+}
+
+/// What mixes positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Core {
+    /// Attention.
+    #[default]
+    Transformer,
+    /// A long short-term memory (Hochreiter & Schmidhuber 1997): the baseline.
+    Lstm,
+}
+
+/// What stands on the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Scores of every token at every position: language models, masked or not.
+    #[default]
+    Tokens,
+    /// Nothing: the vectors themselves.
+    Vectors,
+    /// Scores of the labels for the whole text.
+    Sequence,
+    /// Scores of the labels at every position.
+    Positions,
+}
+
+/// Which vector stands for a whole text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The first position's (BERT's `[CLS]`).
+    #[default]
+    First,
+    /// The mean over the real positions.
+    Mean,
+    /// The last real position's (decoders).
+    Last,
+}
 
 /// How a model knows where a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -9,12 +61,18 @@ use serde::{Deserialize, Serialize};
 pub enum Positions {
     /// A trained vector for each position (GPT-2).
     Learned,
-    /// Fixed sines and cosines added to the embedding (Vaswani et al. 2017).
+    /// Fixed sines and cosines added to the embedding, by turns (Vaswani et al. 2017).
     Sinusoidal,
+    /// The same with all sines before all cosines (Marian).
+    SinusoidalHalved,
+    /// As halved, with the frequencies of tensor2tensor, which end one step later (OpenNMT, CTranslate2).
+    SinusoidalTensor2tensor,
     /// Queries and keys are rotated by an angle proportional to the position (RoPE, Su et al. 2021).
     Rotary,
     /// Scores fall linearly with distance (ALiBi, Press et al. 2022).
     Alibi,
+    /// A trained bias of each head for each bucket of distances (T5, Raffel et al. 2020).
+    Relative,
     /// Nothing: only the causal mask tells positions apart (NoPE).
     None,
 }
@@ -55,15 +113,78 @@ pub enum ActivationKind {
     Silu,
 }
 
-/// Sizes and choices of a decoder-only Transformer.
+/// Sizes and choices of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Which stacks.
+    #[serde(default)]
+    pub architecture: Architecture,
+    /// What mixes positions.
+    #[serde(default)]
+    pub core: Core,
+    /// What stands on the stack.
+    #[serde(default)]
+    pub output: Output,
+    /// Names of the labels where [`Output`] scores labels; one name alone is a number to be predicted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Which vector stands for a whole text.
+    #[serde(default)]
+    pub pooling: Pooling,
+    /// Whether the vector that stands for a text goes through a linear layer and tanh (BERT's pooler).
+    #[serde(default)]
+    pub pooler: bool,
+    /// V of the encoder, with an embedding of its own; 0: encoder and decoder share one.
+    #[serde(default)]
+    pub source_vocab: usize,
+    /// L of the decoder, where there are two stacks; `layers` is then the encoder's.
+    #[serde(default)]
+    pub decoder_layers: usize,
+    /// Added to every position before its vector is looked up (BART, RoBERTa).
+    #[serde(default)]
+    pub position_offset: usize,
+    /// Kinds of segments, each with a vector that is added to its tokens (BERT's token types); 0: none.
+    #[serde(default)]
+    pub segments: usize,
+    /// Whether the sum of embeddings is normalised (BERT, BART).
+    #[serde(default)]
+    pub embedding_norm: bool,
+    /// Whether queries, keys and values have a bias; none: as `bias` says (Qwen2).
+    #[serde(default)]
+    pub qkv_bias: Option<bool>,
+    /// Whether each head's queries and keys are normalised to root mean square 1 (Qwen3).
+    #[serde(default)]
+    pub qk_norm: bool,
+    /// What scores are multiplied by; none: 1/√D.
+    #[serde(default)]
+    pub attention_scale: Option<f32>,
+    /// How rotary frequencies are changed for contexts longer than those trained on.
+    #[serde(default)]
+    pub rotary_scaling: RotaryScaling,
+    /// Buckets of distances of [`Positions::Relative`].
+    #[serde(default)]
+    pub relative_buckets: usize,
+    /// The distance from which on all are in the last of these buckets.
+    #[serde(default)]
+    pub relative_distance: usize,
+    /// The first block with the sliding window.
+    #[serde(default)]
+    pub window_from: usize,
+    /// Whether vectors are multiplied by 1/√C before the head (T5, where the head is tied).
+    #[serde(default)]
+    pub scaled_head: bool,
+    /// Whether each token's score has a bias.
+    #[serde(default)]
+    pub head_bias: bool,
+    /// Whether vectors go through a linear layer, the nonlinearity and a norm before the head (BERT).
+    #[serde(default)]
+    pub head_transform: bool,
     /// V: token ids run from 0 to `vocab - 1`.
     pub vocab: usize,
     /// The most positions a sequence may have.
     pub context: usize,
-    /// L: blocks.
+    /// L: blocks; of the encoder, where there are two stacks.
     pub layers: usize,
     /// C: width of the residual stream.
     pub width: usize,
@@ -93,7 +214,7 @@ pub struct Config {
     pub bias: bool,
     /// Whether LayerNorm has a bias.
     pub norm_bias: bool,
-    /// Whether the head is the transposed token embedding (Press & Wolf 2017).
+    /// Whether the head is the transposed token embedding (Press & Wolf 2017); the decoder's, where there are two.
     pub tied_head: bool,
     /// Whether embeddings are multiplied by √C (Vaswani et al. 2017, section 3.4).
     pub scaled_embedding: bool,
@@ -104,196 +225,43 @@ pub struct Config {
 }
 
 impl Config {
-    /// GPT-2's architecture at 124M parameters.
-    #[must_use]
-    pub fn gpt2() -> Self {
-        Self {
-            vocab: 50257,
-            context: 1024,
-            layers: 12,
-            width: 768,
-            heads: 12,
-            kv_heads: 12,
-            head_width: 64,
-            hidden: 3072,
-            positions: Positions::Learned,
-            rotary_base: 10_000.0,
-            norm: NormKind::LayerNorm,
-            norm_epsilon: 1e-5,
-            norm_placement: NormPlacement::Pre,
-            activation: ActivationKind::GeluTanh,
-            gated: false,
-            bias: true,
-            norm_bias: true,
-            tied_head: true,
-            scaled_embedding: false,
-            window: None,
-            dropout: 0.0,
-        }
-    }
-
-    /// Llama's architecture (rotary, RMSNorm, gated SiLU, grouped keys, no biases) at a small size.
-    #[must_use]
-    pub fn llama() -> Self {
-        Self {
-            vocab: 32_000,
-            context: 2048,
-            layers: 8,
-            width: 512,
-            heads: 8,
-            kv_heads: 4,
-            head_width: 64,
-            hidden: 1376,
-            positions: Positions::Rotary,
-            norm: NormKind::RmsNorm,
-            activation: ActivationKind::Silu,
-            gated: true,
-            bias: false,
-            norm_bias: false,
-            tied_head: false,
-            ..Self::gpt2()
-        }
-    }
-
-    /// nanoGPT's character recipe: 6 layers, 6 heads, 384 wide, T = 256; about 10.7M parameters.
-    #[must_use]
-    pub fn nano() -> Self {
-        Self {
-            vocab: 65,
-            context: 256,
-            layers: 6,
-            width: 384,
-            heads: 6,
-            kv_heads: 6,
-            head_width: 64,
-            hidden: 1536,
-            bias: false,
-            norm_bias: false,
-            activation: ActivationKind::Gelu,
-            ..Self::gpt2()
-        }
-    }
-
-    /// A preset by name.
-    pub fn preset(name: &str) -> Result<Self> {
-        match name {
-            "gpt2" => Ok(Self::gpt2()),
-            "llama" => Ok(Self::llama()),
-            "nano" => Ok(Self::nano()),
-            _ => Err(Error::new(Kind::Config, "config", format!("no preset is named {name:?}"))
-                .hint("choose gpt2, llama or nano")),
-        }
-    }
-
-    /// One dial: `depth` blocks, 64 channels wide for each of them, heads of 64, everything else from the preset.
-    #[must_use]
-    pub fn with_depth(mut self, depth: usize) -> Self {
-        let ratio = self.hidden as f64 / self.width.max(1) as f64;
-        let grouped = self.heads / self.kv_heads.max(1);
-        self.layers = depth;
-        self.width = 64 * depth;
-        self.head_width = 64;
-        self.heads = depth;
-        // Keep the preset's grouping where it divides, else one key head per query head.
-        self.kv_heads =
-            if grouped > 0 && depth.is_multiple_of(grouped) { depth / grouped } else { depth };
-        self.hidden = ((ratio * self.width as f64 / 32.0).round() as usize).max(1) * 32;
-        self
-    }
-
-    /// Learning rate that follows from the width: 1e-3 at 384, falling with its square root of width ratio.
-    #[must_use]
-    pub fn suggested_learning_rate(&self) -> f64 {
-        1e-3 * (384.0 / self.width.max(1) as f64).sqrt()
-    }
-
     /// Columns of a packed query, key, value row: (H + 2K) D.
     #[must_use]
     pub fn qkv_width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_width
     }
 
-    /// Checks every rule and lists every fault.
-    pub fn validate(&self) -> Result<()> {
-        let mut faults = Vec::new();
-        let mut rule = |holds: bool, fault: String| {
-            if !holds {
-                faults.push(fault);
-            }
-        };
-        for (name, value) in [
-            ("vocab", self.vocab),
-            ("context", self.context),
-            ("layers", self.layers),
-            ("width", self.width),
-            ("heads", self.heads),
-            ("kv_heads", self.kv_heads),
-            ("head_width", self.head_width),
-            ("hidden", self.hidden),
-        ] {
-            rule(value > 0, format!("{name} = 0, but it must be at least 1"));
-            rule(value < 1 << 31, format!("{name} = {value}, but ids and sizes fit in 31 bits"));
-        }
-        rule(
-            self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads),
-            format!("kv_heads = {} does not divide heads = {}", self.kv_heads, self.heads),
-        );
-        rule(
-            self.positions != Positions::Rotary || self.head_width.is_multiple_of(2),
-            format!("head_width = {} is odd, but rotary turns pairs", self.head_width),
-        );
-        rule(
-            self.rotary_base.is_finite() && self.rotary_base > 1.0,
-            format!("rotary_base = {}, but it must be a number above 1", self.rotary_base),
-        );
-        rule(
-            self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0,
-            format!("norm_epsilon = {}, but it must be above 0", self.norm_epsilon),
-        );
-        rule(
-            (0.0..1.0).contains(&self.dropout),
-            format!("dropout = {}, but it must be at least 0 and below 1", self.dropout),
-        );
-        rule(self.window != Some(0), "window = 0, but a query must see itself".into());
-        rule(
-            !(self.norm == NormKind::RmsNorm && self.norm_bias),
-            "norm_bias = true, but RMSNorm has none".into(),
-        );
-        if faults.is_empty() {
-            return Ok(());
-        }
-        let count = faults.len();
-        let error = Error::new(
-            Kind::Config,
-            "config",
-            format!("{count} fault{} in the model's sizes", if count == 1 { "" } else { "s" }),
-        )
-        .hint("correct these fields in the run's TOML, the flags or config.json");
-        Err(faults.into_iter().fold(error, Error::fact))
+    /// Whether queries, keys and values have a bias.
+    #[must_use]
+    pub fn has_qkv_bias(&self) -> bool {
+        self.qkv_bias.unwrap_or(self.bias)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Whether there is an encoder beside the decoder.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        self.architecture == Architecture::EncoderDecoder
+    }
 
-    #[test]
-    fn presets_and_every_depth_are_valid() {
-        for preset in ["gpt2", "llama", "nano"] {
-            Config::preset(preset).unwrap().validate().unwrap();
-            for depth in 1..20 {
-                Config::preset(preset).unwrap().with_depth(depth).validate().unwrap();
-            }
+    /// V of what the first stack reads.
+    #[must_use]
+    pub fn source_vocab(&self) -> usize {
+        if self.source_vocab > 0 { self.source_vocab } else { self.vocab }
+    }
+
+    /// Columns of what stands on the stack: tokens, labels, or C.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        match self.output {
+            Output::Tokens => self.vocab,
+            Output::Vectors => self.width,
+            Output::Sequence | Output::Positions => self.labels.len(),
         }
     }
 
-    #[test]
-    fn all_faults_are_listed_at_once() {
-        let config = Config { heads: 5, kv_heads: 2, vocab: 0, dropout: 1.5, ..Config::gpt2() };
-        let text = config.validate().unwrap_err().to_string();
-        for fault in ["3 faults", "vocab = 0", "kv_heads = 2 does not divide heads = 5", "dropout"]
-        {
-            assert!(text.contains(fault), "{text}");
-        }
+    /// Whether a number is predicted, not a label.
+    #[must_use]
+    pub fn is_regression(&self) -> bool {
+        self.output == Output::Sequence && self.labels.len() == 1
     }
 }

@@ -25,7 +25,12 @@ pub(super) fn embed(m: &mut Builder<'_>) -> Result<Value> {
         }
         Positions::Sinusoidal => embedding::Positions::Sinusoidal,
         // Told apart inside attention, or not at all.
-        Positions::Rotary | Positions::Alibi | Positions::None => embedding::Positions::None,
+        Positions::SinusoidalHalved
+        | Positions::SinusoidalTensor2tensor
+        | Positions::Relative
+        | Positions::Rotary
+        | Positions::Alibi
+        | Positions::None => embedding::Positions::None,
     };
     let scale = if config.scaled_embedding { (config.width as f32).sqrt() } else { 1.0 };
     let op = Embedding::new(m.b, m.t, config.width, config.vocab, positions, scale);

@@ -7,6 +7,9 @@
 
 /// Every size, validated once.
 pub mod config;
+/// Named sets of sizes.
+pub mod presets;
+mod rules;
 /// One flat buffer, named pieces.
 pub mod weights;
 
@@ -17,6 +20,7 @@ mod embedding;
 mod feed_forward;
 mod head;
 mod norm;
+mod parameters;
 mod residual;
 mod transformer;
 

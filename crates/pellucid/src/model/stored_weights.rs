@@ -30,7 +30,8 @@ pub enum Part<'a> {
 /// Whether a parameter is one of the matrices that are stored: every linear weight, the head, the token embedding.
 #[must_use]
 pub fn is_matrix(spec: &ParamSpec) -> bool {
-    spec.shape.len() == 2 && spec.name != "embedding.position"
+    let small = ["embedding.position", "embedding.segment", "relative"];
+    spec.shape.len() == 2 && !small.iter().any(|name| spec.name.ends_with(name))
 }
 
 impl StoredWeights {
@@ -163,9 +164,11 @@ impl StoredWeights {
     }
 
     fn streamed(&self, config: &Config) -> usize {
-        let looked_up = |name: &str| name == "embedding.token" && !config.tied_head;
+        let looked_up = |name: &str| {
+            name.ends_with("embedding.token") && (!config.tied_head || name != "embedding.token")
+        };
         let matrices = self.matrices.iter().filter(|(name, _)| !looked_up(name));
-        let rest = self.rest.specs().iter().filter(|s| s.name != "embedding.position");
+        let rest = self.rest.specs().iter().filter(|s| !s.name.ends_with("embedding.position"));
         matrices.map(|(_, m)| m.bytes()).sum::<usize>()
             + 4 * rest.map(ParamSpec::len).sum::<usize>()
     }

@@ -1,6 +1,7 @@
 //! Cosines and sines by position, computed when first needed and shared by all layers.
 
 use crate::error::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,9 +10,11 @@ use std::sync::{Arc, OnceLock};
 const BLOCK: usize = 64;
 
 /// How frequencies are changed for contexts longer than those trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scaling {
     /// Not at all.
+    #[default]
     None,
     /// All frequencies divided by `factor` (Chen et al., "Position Interpolation", 2023).
     Linear {
