@@ -50,9 +50,8 @@ pub(crate) fn steps_in(run: &RunConfig, seconds: f64) -> Result<u64> {
     let mut optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
     let schedule = Schedule::new(&run.resolved(&config));
     let t = &run.train;
-    let positions = run.batch(&config) * run.time(&config);
     let mut stepper =
-        Stepper::new(weights.data().len(), positions, t.accumulation, t.seed, run.optimizer.clip);
+        Stepper::new(weights.data().len(), t.accumulation, t.seed, run.optimizer.clip);
     let mut times = vec![];
     for step in 0..12 {
         let rules = (&mut optimizer, &schedule);

@@ -11,7 +11,7 @@ use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
 use pellucid::model::config::{ActivationKind, Config};
-use pellucid::model::train_graph::TrainGraph;
+use pellucid::model::train_graph::{Batch, TrainGraph};
 use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use pellucid::train::clip;
@@ -119,6 +119,7 @@ struct Workload<'a> {
     /// Elements that the optimizer moves.
     moving: u64,
     config: Config,
+    batch: usize,
     positions: usize,
 }
 
@@ -136,20 +137,20 @@ impl<'a> Workload<'a> {
         let moving = ranges.iter().map(|r| r.len() as u64).sum();
         let grads = Buffer::zeros(weights.data().len());
         let positions = batch * config.context;
-        Ok(Self { pool, graph, weights, optimizer, grads, ranges, moving, config, positions })
+        Ok(Self { pool, graph, weights, optimizer, grads, ranges, moving, config, batch, positions })
     }
 
     /// One step, and its parts into `rows`; the loss.
     fn step(
         &mut self,
         step: u64,
-        (ids, targets): (&[i32], &[i32]),
+        batch: &Batch,
         rows: &mut Rows,
     ) -> Result<f32> {
         let start = Instant::now();
         let info = RunInfo { training: true, seed: 1, step, grad_scale: 1.0 };
         let Self { pool, graph, weights, grads, .. } = self;
-        let loss = graph.step(pool, weights, grads, true, ids, targets, info)?;
+        let loss = graph.step(pool, weights, grads, true, batch, info)?;
         let begin = Instant::now();
         let norm = clip::norm(self.pool, &self.grads, &self.ranges);
         let middle = Instant::now();
@@ -174,12 +175,12 @@ impl Step {
         let mut draw = || (0..n).map(|_| random.below(vocab) as i32).collect::<Vec<i32>>();
         let (mut times, mut rows, mut loss) = (vec![], Rows::default(), 0.0);
         for step in 0..self.warmup + self.steps.max(1) {
-            let (ids, targets) = (draw(), draw());
+            let batch = Batch::of(work.batch, &draw(), &draw());
             if step == self.warmup {
                 rows = Rows::default();
             }
             let start = Instant::now();
-            loss = work.step(step as u64, (&ids, &targets), &mut rows)?;
+            loss = work.step(step as u64, &batch, &mut rows)?;
             if step >= self.warmup {
                 times.push(start.elapsed().as_secs_f64());
             }

@@ -4,13 +4,11 @@ use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
 use clap::Args;
-use pellucid::autograd::Training;
-use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
 use pellucid::error::Result;
 use pellucid::model::scorer::Scorer;
-use pellucid::model::train_graph::{TrainGraph, TrainOptions};
+use pellucid::model::train_graph::{Batch, TrainGraph, TrainOptions};
 use pellucid::train::loss;
 use serde_json::json;
 use std::path::PathBuf;
@@ -113,16 +111,12 @@ impl Eval {
                 Ok(scorer.losses(pool, stored, ids, targets)?.iter().sum())
             }));
         }
-        let options = TrainOptions {
-            batch: self.batch,
-            time,
-            pass_rows: None,
-            training: Training::default(),
-            precision: Precision::F32,
-        };
+        let options = TrainOptions::new(self.batch, time);
         let mut graph = TrainGraph::new(&model.config, options, pool.threads())?;
+        let rows = self.batch;
         Ok(Box::new(move |ids, targets| {
-            let (_, losses) = graph.evaluate(pool, &model.weights, ids, targets)?;
+            let batch = Batch::of(rows, ids, targets);
+            let (_, losses) = graph.evaluate(pool, &model.weights, &batch)?;
             Ok(losses.iter().map(|&l| f64::from(l)).sum())
         }))
     }

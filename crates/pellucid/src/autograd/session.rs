@@ -56,27 +56,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// Allocates what the plan needs.
+    /// Allocates what outlives runs; working memory when it first runs, unless that is lent.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let arena = Buffer::zeros(plan.arena);
+        let arena = Buffer::zeros(0);
         let ints = plan.tape.ints.iter().map(|&len| vec![0; len]).collect();
         let states = plan.tape.states.iter().map(|&len| Buffer::zeros(len)).collect();
         Self { plan, arena, ints, states, timings: None, mark: true }
     }
 
-    /// Works in `lender`'s memory during `work` where that is large enough, else in its own.
-    pub fn in_memory_of<T>(&mut self, lender: &mut Self, work: impl FnOnce(&mut Self) -> T) -> T {
-        if lender.arena.len() < self.plan.arena {
-            if self.arena.len() < self.plan.arena {
-                self.arena = Buffer::zeros(self.plan.arena);
-            }
-            return work(self);
+    /// Works in `memory`, which grows to what the plan needs, during `work`.
+    pub fn in_memory<T>(&mut self, memory: &mut Buffer, work: impl FnOnce(&mut Self) -> T) -> T {
+        if memory.len() < self.plan.arena {
+            *memory = Buffer::zeros(self.plan.arena);
         }
-        self.arena = Buffer::zeros(0);
-        std::mem::swap(&mut self.arena, &mut lender.arena);
+        std::mem::swap(&mut self.arena, memory);
         let result = work(self);
-        std::mem::swap(&mut self.arena, &mut lender.arena);
+        std::mem::swap(&mut self.arena, memory);
         result
     }
 
@@ -134,6 +130,9 @@ impl Session {
         run: RunInfo,
     ) -> Result<()> {
         let first = self.check_gradients(grads.as_ref())?;
+        if self.arena.len() < self.plan.arena {
+            self.arena = Buffer::zeros(self.plan.arena);
+        }
         let Self { plan, arena, ints, states, timings, mark } = self;
         if let Some(t) = timings {
             t.clear();

@@ -6,37 +6,44 @@ use super::residual;
 use super::site::Site;
 use crate::autograd::Value;
 use crate::error::Result;
-use crate::ops::attention::{AttentionDims, CachedAttention, Mask, Rule, SelfAttention};
+use crate::ops::attention::{
+    AttentionDims, CachedAttention, Mask, RelativeBias, Rule, SelfAttention,
+};
+use crate::ops::head_norm::{HeadNorm, HeadNormDims};
 use crate::ops::rotary::{self, Rotary};
 
 /// What position `t` reads from the positions it may see, added to the stream (B, T, C).
 pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Result<Value> {
-    let name = format!("blocks.{layer}.attn");
+    let name = m.name(&format!("blocks.{layer}.attn"));
     let config = m.config;
     let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
     let x = residual::read(m, &format!("{name}.norm"), stream)?;
-    let qkv =
-        residual::linear(m, &format!("{name}.qkv"), (x, config.width), config.qkv_width(), None)?;
+    let (projection, columns) = (format!("{name}.qkv"), config.qkv_width());
+    let qkv = residual::linear(m, &projection, (x, m.n(), config.width), columns, None)?;
+    let qkv = normalise(m, &name, qkv)?;
     let qkv = rotate(m, qkv)?;
     m.site(Site::Qkv(layer), qkv);
     m.tape.label(name.clone());
-    let mask = Mask { window: config.window, ..Mask::CAUSAL };
-    let alibi = config.positions == Positions::Alibi;
-    let mut rule = Rule { alibi, precision: m.precision, ..Rule::new(mask, d) };
+    let mut rule = rule(m, layer);
+    let table = match rule.bias {
+        Some(_) => vec![m.param(&m.name("relative"))?],
+        None => vec![],
+    };
     let heads = match m.purpose {
         Purpose::Train | Purpose::Observe => {
             if m.drops() {
                 (rule.dropout, rule.stream) = (config.dropout, m.stream());
             }
             let dims = AttentionDims { b: m.b, t: m.t, s: m.t, h, kv, d };
-            m.push(SelfAttention::new(dims, rule)?, &[qkv], &[], &[])?
+            let lengths = if rule.mask.padding { vec![m.inputs.new] } else { vec![] };
+            m.push(SelfAttention::new(dims, rule)?, &[qkv], &lengths, &table)?
         }
         Purpose::Extend { capacity } => {
             let dims = AttentionDims { b: m.b, t: m.t, s: capacity, h, kv, d };
             let op = CachedAttention::new(dims, rule)?;
             let cache = m.b * kv * capacity * d;
             let states = [m.tape.state(cache), m.tape.state(cache)];
-            m.tape.push_inference(op, &[qkv], &[m.inputs.past, m.inputs.new], &[], &states)?[0]
+            m.tape.push_inference(op, &[qkv], &[m.inputs.past, m.inputs.new], &table, &states)?[0]
         }
     };
     m.site(Site::Heads(layer), heads);
@@ -44,6 +51,40 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
     let stream = residual::write(m, names, (heads, h * d), stream)?;
     m.site(Site::AfterAttention(layer), stream);
     Ok(stream)
+}
+
+/// How this block's scores become probabilities, in training without dropout.
+pub(super) fn rule(m: &Builder<'_>, layer: usize) -> Rule {
+    let config = m.config;
+    let window = config.window.filter(|_| layer >= config.window_from);
+    let mask = Mask { causal: m.causal(), window, padding: !m.causal() };
+    let bias = (config.positions == Positions::Relative).then_some(RelativeBias {
+        buckets: config.relative_buckets,
+        max_distance: config.relative_distance,
+        bidirectional: !m.causal(),
+    });
+    let new = Rule::new(mask, config.head_width);
+    let scale = config.attention_scale.unwrap_or(new.scale);
+    let alibi = config.positions == Positions::Alibi;
+    Rule { alibi, bias, scale, precision: m.precision, ..new }
+}
+
+/// Normalises each head's query and key, where the model does so.
+fn normalise(m: &mut Builder<'_>, name: &str, qkv: Value) -> Result<Value> {
+    let config = m.config;
+    if !config.qk_norm {
+        return Ok(qkv);
+    }
+    m.tape.label(format!("{name}.q_norm"));
+    let dims = HeadNormDims {
+        n: m.n(),
+        h: config.heads,
+        kv: config.kv_heads,
+        d: config.head_width,
+    };
+    let weights = ["q_norm", "k_norm"].map(|w| m.param(&format!("{name}.{w}.weight")));
+    let [q, k] = weights;
+    m.push(HeadNorm::new(dims, config.norm_epsilon)?, &[qkv], &[], &[q?, k?])
 }
 
 /// Turns queries and keys by their position, where the model does so.

@@ -1,6 +1,7 @@
 //! What every layer needs to put its operations on the tape.
 
-use super::config::{Config, Positions};
+use super::config::{Architecture, Config, Positions};
+use super::parameters::{Stack, stacks};
 use super::site::Site;
 use super::stored_weights::StoredWeights;
 use super::weights::parameters;
@@ -26,15 +27,49 @@ pub(super) enum Purpose {
     },
 }
 
-/// Integer inputs of a model's tape.
+/// Integer inputs of a stack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inputs {
     /// Token ids, (B, T).
     pub(super) ids: Ints,
     /// Positions before the first of these tokens, (B).
     pub(super) past: Ints,
-    /// New tokens that are real, (B); the rest is padding. Used when extending.
+    /// Tokens that are real, (B); the rest is padding on the right. Read when extending, and by stacks that look both
+    /// ways.
     pub(super) new: Ints,
+    /// Segments, (B, T), where the model has them.
+    pub(super) segments: Option<Ints>,
+}
+
+/// Sizes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// B.
+    pub(super) b: usize,
+    /// T.
+    pub(super) t: usize,
+    /// S of the encoder, where there are two stacks.
+    pub(super) s: usize,
+}
+
+/// What a decoder looks at beside itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Memory {
+    /// What the encoder on this tape made, (B, S, C).
+    Encoded {
+        x: Value,
+        s: usize,
+        /// Positions that are real, (B).
+        lengths: Ints,
+    },
+    /// Keys and values that were made from it before, in states of the tape: of `rows` texts, each read by B / rows
+    /// rows that follow each other.
+    Remembered {
+        rows: usize,
+        s: usize,
+        /// Positions that are real, (rows).
+        lengths: Ints,
+    },
 }
 
 /// A tape under construction, with the model's sizes and parameters at hand.
@@ -42,10 +77,15 @@ pub(super) struct Builder<'c> {
     pub(super) tape: Tape,
     pub(super) config: &'c Config,
     pub(super) b: usize,
+    /// Positions of the stack that is being recorded, T or S.
     pub(super) t: usize,
+    /// The stack that is being recorded.
+    pub(super) stack: Stack,
     pub(super) purpose: Purpose,
     pub(super) precision: Precision,
+    /// Of the stack that is being recorded.
     pub(super) inputs: Inputs,
+    pub(super) memory: Option<Memory>,
     pub(super) rotary: Option<Arc<rotary::Table>>,
     /// Where the matrices are when they are not parameters of the tape.
     stored: Option<&'c StoredWeights>,
@@ -57,38 +97,51 @@ pub(super) struct Builder<'c> {
 }
 
 impl<'c> Builder<'c> {
+    /// A tape that starts with the first stack; where there are stored weights, only the rest are its parameters.
     pub(super) fn new(
         config: &'c Config,
-        b: usize,
-        t: usize,
-        purpose: Purpose,
-        precision: Precision,
-    ) -> Result<Self> {
-        Self::with(config, (b, t), purpose, precision, None)
-    }
-
-    /// As [`Self::new`]; where there are stored weights, only the rest are parameters of the tape.
-    pub(super) fn with(
-        config: &'c Config,
-        (b, t): (usize, usize),
+        Shape { b, t, s }: Shape,
         purpose: Purpose,
         precision: Precision,
         stored: Option<&'c StoredWeights>,
     ) -> Result<Self> {
-        config.validate()?;
-        if b == 0 || t == 0 || t > config.context {
-            return Err(Error::new(
-                Kind::Shape,
-                "transformer",
-                format!(
-                    "B = {b} rows of T = {t} tokens, but the context is 1..={}",
-                    config.context
-                ),
-            )
-            .hint("shorten the sequences, or build the model with a longer context"));
+        let stack = stacks(config)[0];
+        if config.has_source() {
+            check_shape(config, b, t)?;
         }
+        let t = if config.has_source() { s } else { t };
+        Self::of_stack(config, stack, (b, t), (purpose, precision), stored)
+    }
+
+    /// A tape of the last stack alone; where there are two, it looks at what is remembered of `texts` sources of at
+    /// most `s` tokens.
+    pub(super) fn decoder(
+        config: &'c Config,
+        size: (usize, usize),
+        (texts, s): (usize, usize),
+        how: (Purpose, Precision),
+        stored: Option<&'c StoredWeights>,
+    ) -> Result<Self> {
+        let stack = stacks(config)[usize::from(config.has_source())];
+        let mut m = Self::of_stack(config, stack, size, how, stored)?;
+        if config.has_source() {
+            let lengths = m.tape.ints(texts);
+            m.memory = Some(Memory::Remembered { rows: texts, s, lengths });
+        }
+        Ok(m)
+    }
+
+    fn of_stack(
+        config: &'c Config,
+        stack: Stack,
+        (b, t): (usize, usize),
+        (purpose, precision): (Purpose, Precision),
+        stored: Option<&'c StoredWeights>,
+    ) -> Result<Self> {
+        config.validate()?;
+        check_shape(config, b, t)?;
         let mut tape = Tape::new();
-        let inputs = Inputs { ids: tape.ints(b * t), past: tape.ints(b), new: tape.ints(b) };
+        let inputs = declare(&mut tape, config, b, t);
         let all = parameters(config);
         let specs = stored.map_or(&*all, |s| s.rest().specs());
         let params = specs
@@ -99,7 +152,7 @@ impl<'c> Builder<'c> {
             Positions::Rotary => Some(rotary::Table::new(
                 config.head_width,
                 config.rotary_base,
-                rotary::Scaling::None,
+                config.rotary_scaling,
                 config.context,
             )?),
             _ => None,
@@ -109,9 +162,11 @@ impl<'c> Builder<'c> {
             config,
             b,
             t,
+            stack,
             purpose,
             precision,
             inputs,
+            memory: None,
             rotary,
             stored,
             params,
@@ -119,6 +174,25 @@ impl<'c> Builder<'c> {
             observed: vec![],
             sites: vec![],
         })
+    }
+
+    /// Goes on with the decoder of two stacks, `t` positions long, which looks at `memory`.
+    pub(super) fn enter_decoder(&mut self, b: usize, t: usize, memory: Memory) -> Result<()> {
+        check_shape(self.config, b, t)?;
+        self.stack = stacks(self.config)[1];
+        self.inputs = declare(&mut self.tape, self.config, b, t);
+        (self.b, self.t, self.memory) = (b, t, Some(memory));
+        Ok(())
+    }
+
+    /// Whether positions see only those before them.
+    pub(super) fn causal(&self) -> bool {
+        self.config.architecture == Architecture::Decoder || self.stack.crosses
+    }
+
+    /// A parameter's whole name in the stack that is being recorded.
+    pub(super) fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.stack.prefix)
     }
 
     pub(super) fn observe(&mut self, sites: &[Site]) {
@@ -188,9 +262,25 @@ impl<'c> Builder<'c> {
 
     /// Marks a value as the one to be seen at `site`.
     pub(super) fn site(&mut self, site: Site, value: Value) {
-        if self.observed.contains(&site) {
+        if self.observed.contains(&site) && self.stack.prefix != "encoder." {
             self.tape.keep(value);
             self.sites.push((site, value));
         }
     }
+}
+
+/// Integer inputs of a stack of (B, T).
+fn declare(tape: &mut Tape, config: &Config, b: usize, t: usize) -> Inputs {
+    let segments = (config.segments > 0).then(|| tape.ints(b * t));
+    Inputs { ids: tape.ints(b * t), past: tape.ints(b), new: tape.ints(b), segments }
+}
+
+fn check_shape(config: &Config, b: usize, t: usize) -> Result<()> {
+    if b > 0 && t > 0 && t <= config.context {
+        return Ok(());
+    }
+    let message =
+        format!("B = {b} rows of T = {t} tokens, but the context is 1..={}", config.context);
+    Err(Error::new(Kind::Shape, "transformer", message)
+        .hint("shorten the sequences, or build the model with a longer context"))
 }

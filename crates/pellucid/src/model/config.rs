@@ -264,4 +264,10 @@ impl Config {
     pub fn is_regression(&self) -> bool {
         self.output == Output::Sequence && self.labels.len() == 1
     }
+
+    /// Blocks of the stack that predicts tokens one after another.
+    #[must_use]
+    pub fn blocks_that_generate(&self) -> usize {
+        if self.has_source() { self.decoder_layers } else { self.layers }
+    }
 }

@@ -1,14 +1,13 @@
-//! Inference with a KV cache: a batch of sequences, each at its own length, extended by new tokens.
+//! Inference with a KV cache: a batch of sequences, each at its own length, extended by new tokens; with an encoder
+//! beside the decoder, about sources that were read before.
 
-use super::builder::{Builder, Purpose};
-use super::config::Config;
-use super::head;
+use super::chunk::{Chunk, Want, permute};
+use super::config::{Architecture, Config, Output};
 use super::stored_weights::StoredWeights;
-use super::transformer::transformer;
+use super::source::Sources;
 use super::weights::{Weights, parameters};
-use crate::autograd::{Ints, Plan, RunInfo, Session, Timing, Value};
+use crate::autograd::{RunInfo, Timing};
 use crate::backend::buffer::Buffer;
-use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 
@@ -21,39 +20,19 @@ const LONGEST: usize = 512;
 /// would have alone.
 pub const MOST_VERIFIED: usize = 8;
 
-#[derive(Debug)]
-struct Chunk {
-    t: usize,
-    /// Whether the logits are those of every position, (B, T, V), or of each row's last, (B, V).
-    every: bool,
-    session: Session,
-    ids: Ints,
-    past: Ints,
-    new: Ints,
-    logits: Value,
-}
-
-impl Chunk {
-    fn new(
-        config: &Config,
-        stored: Option<&StoredWeights>,
-        (b, t, capacity): (usize, usize, usize),
-        every: bool,
-        threads: usize,
-    ) -> Result<Self> {
-        let purpose = Purpose::Extend { capacity };
-        // Prompts round what stored matrices are multiplied with; attention may as well.
-        let precision = if stored.is_some() { Precision::Bf16 } else { Precision::F32 };
-        let mut m = Builder::with(config, (b, t), purpose, precision, stored)?;
-        let x = transformer(&mut m)?;
-        let logits = if every { head::logits(&mut m, x) } else { head::last_logits(&mut m, x) }?;
-        m.tape.keep(logits);
-        let inputs = m.inputs;
-        let mut session = Session::new(Plan::infer(m.tape, threads)?);
-        // The cache is the decoder's, lent to one chunk at a time.
-        session.swap_states(&mut vec![]);
-        Ok(Self { t, every, session, ids: inputs.ids, past: inputs.past, new: inputs.new, logits })
+/// Only what predicts the next token from those before it decodes.
+fn demand_a_decoder(config: &Config, sources: bool) -> Result<()> {
+    let error = |message: &str, hint: &str| Err(Error::new(Kind::Config, "decode", message).hint(hint));
+    if config.architecture == Architecture::Encoder {
+        return error("the model is an encoder: it looks both ways and does not generate", "use it with embed or eval");
     }
+    if config.output != Output::Tokens {
+        return error("the model scores labels, not tokens", "use it with eval");
+    }
+    if config.has_source() != sources {
+        return error("the model is an encoder-decoder: it says something about a source", "use it with translate");
+    }
+    Ok(())
 }
 
 /// A batch of growing sequences.
@@ -68,16 +47,36 @@ pub struct Decoder {
     threads: usize,
     measure: bool,
     chunks: Vec<Chunk>,
+    /// Of each block keys (B, K, capacity, D), values, and keys and values of the sources (texts, S, 2 K D), if any.
     cache: Vec<Buffer>,
     past: Vec<usize>,
     logits: Vec<f32>,
+    sources: Option<Sources>,
 }
 
 impl Decoder {
     /// For `batch` sequences of at most `capacity` tokens each (no more than the model's context).
     pub fn new(config: &Config, batch: usize, capacity: usize, threads: usize) -> Result<Self> {
         let weights = parameters(config).last().map_or(0, |s| s.range().end.next_multiple_of(16));
-        Self::with(config, (None, weights), batch, capacity, threads)
+        Self::with(config, (None, weights), batch, capacity, None, threads)
+    }
+
+    /// For `beams` sequences about each of `texts` sources of at most `longest` tokens, with an encoder-decoder: rows
+    /// `beams * i` and after are about source `i`, whose keys and values they share. Sources are given by
+    /// [`Self::read_sources`].
+    ///
+    /// # Errors
+    /// As [`Self::new`]; a model without an encoder beside its decoder.
+    pub fn about(
+        config: &Config,
+        (texts, longest): (usize, usize),
+        beams: usize,
+        capacity: usize,
+        threads: usize,
+    ) -> Result<Self> {
+        let weights = parameters(config).last().map_or(0, |s| s.range().end.next_multiple_of(16));
+        let sources = Sources::new(config, (texts, longest), threads)?;
+        Self::with(config, (None, weights), texts * beams, capacity, Some(sources), threads)
     }
 
     /// As [`Decoder::new`] with stored matrices, which it shares; runs are given [`StoredWeights::rest`].
@@ -89,7 +88,7 @@ impl Decoder {
         threads: usize,
     ) -> Result<Self> {
         let weights = stored.rest().data().len();
-        Self::with(config, (Some(stored.clone()), weights), batch, capacity, threads)
+        Self::with(config, (Some(stored.clone()), weights), batch, capacity, None, threads)
     }
 
     fn with(
@@ -97,9 +96,11 @@ impl Decoder {
         (stored, weights): (Option<StoredWeights>, usize),
         batch: usize,
         capacity: usize,
+        sources: Option<Sources>,
         threads: usize,
     ) -> Result<Self> {
         config.validate()?;
+        demand_a_decoder(config, sources.is_some())?;
         if batch == 0 || capacity == 0 || capacity > config.context {
             return Err(Error::new(
                 Kind::Input,
@@ -112,6 +113,9 @@ impl Decoder {
             .hint("ask for fewer tokens, or use a model with a longer context"));
         }
         let len = batch * config.kv_heads * capacity * config.head_width;
+        let held = sources.as_ref().map(Sources::elements);
+        let block = [Some(len), Some(len), held];
+        let lens = (0..config.blocks_that_generate()).flat_map(|_| block.into_iter().flatten());
         Ok(Self {
             config: config.clone(),
             stored,
@@ -121,10 +125,60 @@ impl Decoder {
             threads,
             measure: false,
             chunks: vec![],
-            cache: (0..2 * config.layers).map(|_| Buffer::zeros(len)).collect(),
+            cache: lens.map(Buffer::zeros).collect(),
             past: vec![0; batch],
             logits: vec![0.0; batch * config.vocab],
+            sources,
         })
+    }
+
+    /// Encodes sources, as many as texts, each of at least a token, and forgets every sequence. Nothing changes on an
+    /// error.
+    ///
+    /// # Errors
+    /// A model without an encoder beside its decoder; sources of another number, empty or too long; ids outside the
+    /// vocabulary.
+    pub fn read_sources(
+        &mut self,
+        pool: &Pool,
+        weights: &Weights,
+        sources: &[&[i32]],
+    ) -> Result<()> {
+        let Some(held) = &mut self.sources else {
+            return Err(Error::new(Kind::Input, "decode", "the model has no encoder for a source")
+                .hint("give the text as a prompt"));
+        };
+        held.read(pool, weights, &self.config, sources, &mut self.cache)?;
+        self.reset();
+        Ok(())
+    }
+
+    /// Row `r` goes on with what row `parents[r]` has; rows of one source may take each other's.
+    ///
+    /// # Errors
+    /// Another number of parents than rows, or one that is no row or about another source.
+    pub fn reorder(&mut self, parents: &[usize]) -> Result<()> {
+        let beams = self.sources.as_ref().map_or(self.batch, |s| self.batch / s.texts());
+        let own = |(r, &p): (usize, &usize)| p < self.batch && p / beams == r / beams;
+        if parents.len() != self.batch || !parents.iter().enumerate().all(own) {
+            let message = format!("rows {parents:?} for {} rows, {beams} to a source", self.batch);
+            return Err(Error::new(Kind::Input, "decode", message));
+        }
+        let (d, v, every) = (self.config.head_width, self.config.vocab, self.buffers());
+        let row = self.config.kv_heads * self.capacity * d;
+        let used = |r: usize| (self.config.kv_heads, self.capacity * d, self.past[r] * d);
+        // The keys and values of the sources, last of each block, are shared.
+        for block in self.cache.chunks_exact_mut(every) {
+            block[..2].iter_mut().for_each(|cache| permute(cache, row, parents, used));
+        }
+        permute(&mut self.logits, v, parents, |_| (1, v, v));
+        self.past = parents.iter().map(|&p| self.past[p]).collect();
+        Ok(())
+    }
+
+    /// Buffers of the cache that belong to one block.
+    fn buffers(&self) -> usize {
+        if self.sources.is_some() { 3 } else { 2 }
     }
 
     /// Tokens in each row's cache, (B).
@@ -235,8 +289,10 @@ impl Decoder {
         if let Some(at) = self.chunks.iter().position(|c| (c.t, c.every) == (t, every)) {
             return Ok(at);
         }
-        let (stored, sizes) = (self.stored.as_ref(), (self.batch, t, self.capacity));
-        let mut chunk = Chunk::new(&self.config, stored, sizes, every, self.threads)?;
+        let (stored, size) = (self.stored.as_ref(), (self.batch, t));
+        let sources = self.sources.as_ref().map_or((0, 0), |s| (s.texts(), s.longest()));
+        let want = Want { size, capacity: self.capacity, sources, every };
+        let mut chunk = Chunk::new(&self.config, stored, want, self.threads)?;
         chunk.session.measure(self.measure);
         self.chunks.push(chunk);
         Ok(self.chunks.len() - 1)
@@ -255,8 +311,9 @@ impl Decoder {
             return Err(Error::new(Kind::Input, "decode", message));
         }
         let at = self.chunk(t, true)?;
-        let Self { chunks, cache, past, .. } = self;
+        let Self { chunks, cache, past, sources, .. } = self;
         let chunk = &mut chunks[at];
+        chunk.tell_lengths(sources.as_ref());
         chunk.session.ints_mut(chunk.ids).copy_from_slice(ids);
         for (row, &p) in past.iter().enumerate() {
             chunk.session.ints_mut(chunk.past)[row] = p as i32;
@@ -296,8 +353,9 @@ impl Decoder {
         now: &[usize],
     ) -> Result<()> {
         let at = self.chunk(step, false)?;
-        let Self { chunks, cache, past, logits, config, .. } = self;
+        let Self { chunks, cache, past, logits, config, sources, .. } = self;
         let chunk = &mut chunks[at];
+        chunk.tell_lengths(sources.as_ref());
         for (row, (&n, &p)) in now.iter().zip(&*past).enumerate() {
             let from = &ids[row * t + done.min(t)..][..n];
             let to = &mut chunk.session.ints_mut(chunk.ids)[row * step..][..step];

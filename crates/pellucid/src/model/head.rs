@@ -1,41 +1,100 @@
-//! Vectors to logits, and to the loss; the head may share the token embedding's weights.
+//! Vectors to what stands on the stack: tokens' or labels' scores, and the loss. The head may share the token
+//! embedding's weights.
 
 use super::builder::Builder;
-use super::config::Config;
+use super::config::{Config, Output, Pooling};
+use super::norm::norm;
+use super::residual;
 use super::site::Site;
 use super::train_graph::IGNORE;
 use crate::autograd::{Ints, Operands, Param, Value};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::ops::activation::Activation;
 use crate::ops::cross_entropy::LinearCrossEntropy;
 use crate::ops::last_position::LastPosition;
-use crate::ops::linear::Linear;
-use crate::ops::linear::stored::StoredLinear;
+use crate::ops::pool::{self, Pool};
+use crate::ops::scale::Scale;
+use crate::ops::squared_error::SquaredError;
 
-/// The name of the head's matrix (V, C).
+/// The name of the head's matrix, (V, C) or (labels, C).
 pub(super) fn name(config: &Config) -> &'static str {
-    if config.tied_head { "embedding.token" } else { "head.weight" }
+    if config.tied_head && config.output == Output::Tokens {
+        "embedding.token"
+    } else {
+        "head.weight"
+    }
 }
 
-fn weight(m: &Builder<'_>) -> Result<Param> {
-    m.param(name(m.config))
+/// The head's matrix, and its bias where it has one.
+fn params(m: &Builder<'_>) -> Result<Vec<Param>> {
+    Ok([m.param(name(m.config))?].into_iter().chain(m.bias("head")).collect())
 }
 
-/// Logits of `n` vectors: (n, C) to (n, V).
+/// Scores of `n` vectors: (n, C) to (n, V) or (n, labels).
 fn project(m: &mut Builder<'_>, n: usize, x: Value) -> Result<Value> {
     m.tape.label("head");
-    if let Some(matrix) = m.matrix(name(m.config))? {
-        return m.push_inference(StoredLinear::new(n, matrix), &[x], &[], &[]);
-    }
-    let op = Linear { precision: m.precision, ..Linear::new(n, m.config.width, m.config.vocab) };
-    let params = [weight(m)?];
-    m.push(op, &[x], &[], &params)
+    let (config, bias) = (m.config, m.bias("head"));
+    residual::product(m, (name(config), &bias, None), (x, n, config.width), config.outputs())
 }
 
-/// Logits at every position, (B, T, V).
+/// What stands between the stack and the head: `n` vectors to as many.
+fn transform(m: &mut Builder<'_>, n: usize, mut x: Value) -> Result<Value> {
+    let config = m.config;
+    if config.scaled_head {
+        m.tape.label("head");
+        let factor = 1.0 / (config.width as f32).sqrt();
+        x = m.push(Scale::new(n * config.width, factor)?, &[x], &[], &[])?;
+    }
+    if config.head_transform {
+        let activation = Some(config.activation.into());
+        x = residual::linear(m, "head.dense", (x, n, config.width), config.width, activation)?;
+        x = norm(m, "head.norm", (x, n))?;
+    }
+    Ok(x)
+}
+
+/// The vector that stands for each text, (B, C).
+pub(super) fn pooled(m: &mut Builder<'_>, x: Value) -> Result<Value> {
+    m.tape.label("pooler");
+    let config = m.config;
+    let kind = match config.pooling {
+        Pooling::First => pool::Kind::First,
+        Pooling::Mean => pool::Kind::Mean,
+        Pooling::Last => pool::Kind::Last,
+    };
+    let op = Pool::new(m.b, m.t, config.width, kind)?;
+    let x = m.push(op, &[x], &[m.inputs.new], &[])?;
+    if !config.pooler {
+        return Ok(x);
+    }
+    let c = config.width;
+    residual::linear(m, "pooler", (x, m.b, c), c, Some(Activation::Tanh))
+}
+
+/// Scores at every position, (B, T, V) or (B, T, labels); of the whole text, (B, labels), where the model gives such.
 pub(super) fn logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
-    let logits = project(m, m.n(), x)?;
+    let (n, x) = features(m, x)?;
+    let logits = project(m, n, x)?;
     m.site(Site::Logits, logits);
     Ok(logits)
+}
+
+/// What the head's matrix reads: as many vectors as it gives rows of scores.
+fn features(m: &mut Builder<'_>, x: Value) -> Result<(usize, Value)> {
+    match m.config.output {
+        Output::Tokens => Ok((m.n(), transform(m, m.n(), x)?)),
+        Output::Positions => Ok((m.n(), residual::dropout(m, x)?)),
+        Output::Sequence => {
+            let x = pooled(m, x)?;
+            Ok((m.b, residual::dropout(m, x)?))
+        }
+        Output::Vectors => Err(Error::new(
+            Kind::Config,
+            "head",
+            "the model gives vectors: it has no head, so no scores and no loss",
+        )
+        .hint("give it one: output = tokens, sequence or positions")),
+    }
 }
 
 /// Logits after each row's last real token, (B, V).
@@ -43,17 +102,36 @@ pub(super) fn last_logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
     m.tape.label("head");
     let op = LastPosition::new(m.b, m.t, m.config.width);
     let last = m.tape.push_inference(op, &[x], &[m.inputs.new], &[], &[])?[0];
+    let last = transform(m, m.b, last)?;
     project(m, m.b, last)
 }
 
-/// Mean cross-entropy against `targets` (B, T), and each position's own. Logits are never kept.
-pub(super) fn loss(m: &mut Builder<'_>, x: Value, targets: Ints) -> Result<Operands<Value>> {
+/// The loss against targets, (B, T), or (B) where the whole text has one, and each row's own. Logits of tokens are
+/// never kept.
+pub(super) fn loss(
+    m: &mut Builder<'_>,
+    x: Value,
+    targets: Ints,
+    smoothing: f32,
+) -> Result<Operands<Value>> {
+    let (n, x) = features(m, x)?;
+    if m.config.is_regression() {
+        let predicted = project(m, n, x)?;
+        return m.tape.push(SquaredError::new(n, 1)?, &[predicted], &[targets], &[]);
+    }
     m.tape.label("head");
+    let params = params(m)?;
     let op = LinearCrossEntropy {
         precision: m.precision,
         ignore: IGNORE,
-        ..LinearCrossEntropy::new(m.n(), m.config.width, m.config.vocab)
+        smoothing,
+        bias: params.len() == 2,
+        ..LinearCrossEntropy::new(n, m.config.width, m.config.outputs())
     };
-    let params = [weight(m)?];
     m.tape.push(op, &[x], &[targets], &params)
+}
+
+/// How many targets a batch of (B, T) has.
+pub(super) fn targets(config: &Config, b: usize, t: usize) -> usize {
+    if config.output == Output::Sequence { b } else { b * t }
 }

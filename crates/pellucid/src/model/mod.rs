@@ -14,14 +14,22 @@ mod rules;
 pub mod weights;
 
 mod attention;
+/// Rows with their targets, padded.
+pub mod batch;
 mod block;
 mod builder;
+mod chunk;
+mod cross;
 mod embedding;
 mod feed_forward;
+mod graph;
 mod head;
 mod norm;
 mod parameters;
+/// Scores and vectors of whole texts.
+pub mod reader;
 mod residual;
+mod source;
 mod transformer;
 
 /// Inference with a KV cache.

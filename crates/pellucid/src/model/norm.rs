@@ -6,11 +6,11 @@ use crate::autograd::Value;
 use crate::error::Result;
 use crate::ops::norm::{LayerNorm, NormDims, RmsNorm};
 
-/// Normalises each vector of (B, T, C) with the weights called `name`.
-pub(super) fn norm(m: &mut Builder<'_>, name: &str, x: Value) -> Result<Value> {
+/// Normalises each of `n` vectors, (n, C), with the weights called `name`.
+pub(super) fn norm(m: &mut Builder<'_>, name: &str, (x, n): (Value, usize)) -> Result<Value> {
     m.tape.label(name);
     let params = m.weight_and_bias(name)?;
-    let dims = NormDims { n: m.n(), c: m.config.width };
+    let dims = NormDims { n, c: m.config.width };
     let eps = m.config.norm_epsilon;
     match m.config.norm {
         NormKind::LayerNorm => {

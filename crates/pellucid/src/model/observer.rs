@@ -1,6 +1,6 @@
 //! A forward pass over whole sequences whose insides can be read.
 
-use super::builder::{Builder, Purpose};
+use super::builder::{Builder, Purpose, Shape};
 use super::config::Config;
 use super::head;
 use super::site::Site;
@@ -28,9 +28,10 @@ impl Observer {
         sites: &[Site],
         threads: usize,
     ) -> Result<Self> {
-        let mut m = Builder::new(config, b, t, Purpose::Observe, Precision::F32)?;
+        let shape = Shape { b, t, s: 0 };
+        let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, None)?;
         m.observe(sites);
-        let x = transformer(&mut m)?;
+        let x = transformer(&mut m, t)?;
         head::logits(&mut m, x)?;
         if let Some(site) = sites.iter().find(|s| !m.sites.iter().any(|(x, _)| x == *s)) {
             return Err(Error::new(Kind::Input, "observe", format!("no site is named {site}"))

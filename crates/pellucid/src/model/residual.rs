@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::config::NormPlacement;
 use super::norm::norm;
-use crate::autograd::Value;
+use crate::autograd::{Param, Value};
 use crate::error::Result;
 use crate::ops::activation::Activation;
 use crate::ops::dropout::Dropout;
@@ -14,7 +14,7 @@ use crate::ops::residual::Residual;
 /// What a sublayer reads: the normalised stream (pre-norm) or the stream itself (post-norm).
 pub(super) fn read(m: &mut Builder<'_>, name: &str, stream: Value) -> Result<Value> {
     match m.config.norm_placement {
-        NormPlacement::Pre => norm(m, name, stream),
+        NormPlacement::Pre => norm(m, name, (stream, m.n())),
         NormPlacement::Post => Ok(stream),
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn write(
 ) -> Result<Value> {
     m.tape.label(projection);
     let sum = if m.drops() {
-        let y = linear(m, projection, (x, columns), m.config.width, None)?;
+        let y = linear(m, projection, (x, m.n(), columns), m.config.width, None)?;
         let y = dropout(m, y)?;
         let op = Residual::new(m.n() * m.config.width)?;
         m.push(op, &[stream, y], &[], &[])?
@@ -53,32 +53,38 @@ pub(super) fn write(
     };
     match m.config.norm_placement {
         NormPlacement::Pre => Ok(sum),
-        NormPlacement::Post => norm(m, name, sum),
+        NormPlacement::Post => norm(m, name, (sum, m.n())),
     }
 }
 
-/// `act(x · Wᵀ + bias)`: rows of `columns` to rows of `out`.
+/// `act(x · Wᵀ + bias)`: `rows` of `columns` to rows of `out`.
 pub(super) fn linear(
     m: &mut Builder<'_>,
     name: &str,
-    (x, columns): (Value, usize),
+    (x, rows, columns): (Value, usize, usize),
     out: usize,
     activation: Option<Activation>,
 ) -> Result<Value> {
     m.tape.label(name);
-    if let Some(matrix) = m.matrix(&format!("{name}.weight"))? {
-        let params = m.bias(name);
-        let bias = !params.is_empty();
-        let op = StoredLinear { bias, activation, ..StoredLinear::new(m.n(), matrix) };
-        return m.push_inference(op, &[x], &[], &params);
+    let bias = m.bias(name);
+    product(m, (&format!("{name}.weight"), &bias, activation), (x, rows, columns), out)
+}
+
+/// As [`linear`] with the matrix and the bias named apart, as the head may have another's matrix.
+pub(super) fn product(
+    m: &mut Builder<'_>,
+    (weight, bias, activation): (&str, &[Param], Option<Activation>),
+    (x, rows, columns): (Value, usize, usize),
+    out: usize,
+) -> Result<Value> {
+    let has_bias = !bias.is_empty();
+    if let Some(matrix) = m.matrix(weight)? {
+        let op = StoredLinear { bias: has_bias, activation, ..StoredLinear::new(rows, matrix) };
+        return m.push_inference(op, &[x], &[], bias);
     }
-    let params = m.weight_and_bias(name)?;
-    let op = Linear {
-        bias: params.len() == 2,
-        activation,
-        precision: m.precision,
-        ..Linear::new(m.n(), columns, out)
-    };
+    let params: Vec<Param> = [m.param(weight)?].iter().chain(bias).copied().collect();
+    let precision = m.precision;
+    let op = Linear { bias: has_bias, activation, precision, ..Linear::new(rows, columns, out) };
     m.push(op, &[x], &[], &params)
 }
 

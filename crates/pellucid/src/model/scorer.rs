@@ -1,7 +1,7 @@
 //! How well stored weights predict text: the stack as inference runs it, then the head a few rows at a time, so that
 //! logits (B·T, V) never exist.
 
-use super::builder::{Builder, Purpose};
+use super::builder::{Builder, Purpose, Shape};
 use super::config::Config;
 use super::head;
 use super::stored_weights::StoredWeights;
@@ -38,8 +38,15 @@ impl Scorer {
         (b, t): (usize, usize),
         threads: usize,
     ) -> Result<Self> {
-        let mut m = Builder::with(config, (b, t), Purpose::Observe, Precision::F32, Some(weights))?;
-        let last = transformer(&mut m)?;
+        if config.head_bias || config.head_transform || config.scaled_head || config.has_source() {
+            let message = "only a plain head on a decoder is read in few rows";
+            return Err(Error::new(Kind::Config, "score", message)
+                .hint("evaluate the model with its own weights, not stored ones"));
+        }
+        let shape = Shape { b, t, s: 0 };
+        let purpose = Purpose::Observe;
+        let mut m = Builder::new(config, shape, purpose, Precision::F32, Some(weights))?;
+        let last = transformer(&mut m, t)?;
         m.tape.keep(last);
         let ids = m.inputs.ids;
         let head = weights.matrix(head::name(config))?;

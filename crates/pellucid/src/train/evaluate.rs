@@ -4,16 +4,17 @@ use super::loss;
 use super::step::{Graph, IGNORE};
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
+use crate::model::batch::Batch;
 use crate::model::weights::Weights;
 
 /// Where batches `(B, T)` come from. A batch is a function of its number, so the number is all the state there is.
 pub trait Batches: Sync {
-    /// Fills micro-batch `number` of the training data: `ids` and `targets` are `(B, T)`.
-    fn train(&self, number: u64, ids: &mut [i32], targets: &mut [i32]) -> Result<()>;
+    /// Makes micro-batch `number` of the training data, in the memory of another.
+    fn train(&self, number: u64, batch: &mut Batch) -> Result<()>;
     /// Number of validation batches; 0 when nothing is held out.
     fn validation_batches(&self) -> usize;
-    /// Fills validation batch `number`; positions beyond the end have target [`IGNORE`].
-    fn validation(&self, number: usize, ids: &mut [i32], targets: &mut [i32]) -> Result<()>;
+    /// Makes validation batch `number`; positions beyond the end have target [`IGNORE`].
+    fn validation(&self, number: usize, batch: &mut Batch) -> Result<()>;
     /// Bytes of text that a validation token stands for on average, if known.
     fn bytes_per_token(&self) -> Option<f64>;
     /// Differs when the tokens differ.
@@ -33,7 +34,7 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
-/// Mean loss over the validation batches. `(B, T)` is the length of `ids` and `targets`.
+/// Mean loss over the validation batches, which are made in the memory of `batch`.
 ///
 /// # Errors
 /// Nothing held out; NaN or infinity, naming the batch.
@@ -42,13 +43,13 @@ pub fn evaluate(
     pool: &Pool,
     weights: &Weights,
     data: &dyn Batches,
-    (ids, targets): (&mut [i32], &mut [i32]),
+    batch: &mut Batch,
 ) -> Result<Evaluation> {
     let (mut sum, mut tokens) = (0.0f64, 0u64);
     for number in 0..data.validation_batches() {
-        data.validation(number, ids, targets)?;
-        let (_, losses) = graph.evaluate(pool, weights, ids, targets)?;
-        let counted = losses.iter().zip(targets.iter()).filter(|(_, t)| **t != IGNORE);
+        data.validation(number, batch)?;
+        let (_, losses) = graph.evaluate(pool, weights, batch)?;
+        let counted = losses.iter().zip(&batch.targets).filter(|(_, t)| **t != IGNORE);
         let batch: f64 = counted.clone().map(|(l, _)| f64::from(*l)).sum();
         if !batch.is_finite() {
             let message = format!("the loss of validation batch {number} is {batch}");

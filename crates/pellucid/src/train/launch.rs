@@ -106,9 +106,6 @@ pub fn model_config(run: &RunConfig, vocab: usize) -> Result<Config> {
 #[must_use]
 pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
     TrainOptions {
-        batch: run.batch(config),
-        time: run.time(config),
-        pass_rows: None,
         training: Training {
             recompute: match run.train.recompute {
                 RecomputeKind::Nothing => Recompute::Nothing,
@@ -121,6 +118,7 @@ pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
             PrecisionKind::F32 => Precision::F32,
             PrecisionKind::Bf16 => Precision::Bf16,
         },
+        ..TrainOptions::new(run.batch(config), run.time(config))
     }
 }
 

@@ -172,7 +172,7 @@ pub(super) fn pretrain_on(
     let optimizer = AdamW::new(job.weights.specs(), &run.optimizer)?;
     let state = State::new(job.config, job.data.fingerprint());
     let t = &run.train;
-    let stepper = Stepper::new(elements, positions, t.accumulation, t.seed, run.optimizer.clip);
+    let stepper = Stepper::new(elements, t.accumulation, t.seed, run.optimizer.clip);
     let schedule = Schedule::new(&run);
     let (metrics, events, saved) = (None, None, None);
     let mut session = Session {

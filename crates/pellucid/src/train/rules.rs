@@ -57,6 +57,23 @@ impl RunConfig {
             !self.data.train.is_empty(),
             "data.train is empty, but a run needs text to learn from",
         );
+        rule(
+            (0.0..1.0).contains(&self.train.smoothing),
+            "train.smoothing must be at least 0 and below 1",
+        );
+        rule(
+            self.data.target.is_empty() || self.data.target.len() == self.data.train.len(),
+            "data.target must have as many files as data.train",
+        );
+        rule(
+            self.data.validation_target.is_empty()
+                || self.data.validation_target.len() == self.data.validation.len(),
+            "data.validation_target must have as many files as data.validation",
+        );
+        rule(
+            self.checkpoint.average <= self.checkpoint.keep,
+            "checkpoint.average is above checkpoint.keep, so that what is averaged would be deleted",
+        );
         rule(!self.checkpoint.folder.trim().is_empty(), "checkpoint.folder is empty");
         rule(!self.data.tokenizer.trim().is_empty(), "data.tokenizer is empty");
         rule(

@@ -2,7 +2,7 @@
 
 use super::schedule::ScheduleKind;
 use crate::error::Result;
-use crate::model::config::{ActivationKind, Config, NormKind, NormPlacement, Positions};
+use crate::model::config::{ActivationKind, Config, Core, NormKind, NormPlacement, Positions};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -14,6 +14,34 @@ pub enum SamplingKind {
     Random,
     /// Every window once per epoch, in an order of its own.
     Epochs,
+}
+
+/// What a run learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// The next token of a text.
+    #[default]
+    Language,
+    /// A text from another: translation.
+    Translation,
+    /// Tokens that were masked (BERT).
+    Masked,
+    /// The label of a text, or a number for it.
+    Labels,
+    /// The assistant's answers in conversations.
+    Instructions,
+}
+
+/// Which examples come together in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupingKind {
+    /// Any.
+    #[default]
+    Random,
+    /// Those of about the same length.
+    Bucketed,
 }
 
 /// Number format of matrix products.
@@ -87,7 +115,7 @@ macro_rules! sections {
 sections! {
     /// The model: a preset, one dial, and any size by name.
     model: ModelKeys {
-        /// Where sizes come from: nano, gpt2 or llama.
+        /// Where sizes come from: nano, gpt2, llama, transformer-tiny, -iwslt, -base, -big, bert-mini or bert.
         preset: String = "nano".into(),
         /// One dial: this many blocks, 64 channels wide for each.
         depth: Option<usize> = None,
@@ -95,8 +123,12 @@ sections! {
         vocab: Option<usize> = None,
         /// Longest sequence; follows from train.time.
         context: Option<usize> = None,
-        /// L: blocks.
+        /// transformer or lstm.
+        core: Option<Core> = None,
+        /// L: blocks; of the encoder where there are two stacks.
         layers: Option<usize> = None,
+        /// Blocks of the decoder where there are two stacks; follows from the layers.
+        decoder_layers: Option<usize> = None,
         /// C: width of the residual stream.
         width: Option<usize> = None,
         /// H: query heads.
@@ -107,7 +139,7 @@ sections! {
         head_width: Option<usize> = None,
         /// F: hidden width of the feed-forward; follows from the width.
         hidden: Option<usize> = None,
-        /// learned, sinusoidal, rotary, alibi or none.
+        /// learned, sinusoidal, sinusoidal_halved, sinusoidal_tensor2tensor, rotary, alibi or none.
         positions: Option<Positions> = None,
         /// Base of the rotary angles.
         rotary_base: Option<f64> = None,
@@ -136,10 +168,22 @@ sections! {
     }
     /// What is read.
     data: DataKeys {
+        /// language, translation, masked, labels or instructions.
+        task: TaskKind = TaskKind::Language,
         /// Files, folders or patterns to train on.
         train: Vec<String> = vec![],
+        /// Translation: files whose lines are the translations of train's; empty: train holds both, as TSV or JSON lines.
+        target: Vec<String> = vec![],
         /// Files to evaluate on; when empty, a part of the training files is held out.
         validation: Vec<String> = vec![],
+        /// Translation: files whose lines are the translations of validation's.
+        validation_target: Vec<String> = vec![],
+        /// Columns by name or number from 1: source and target; or text, second text where there is one, and label.
+        columns: Vec<String> = vec![],
+        /// Examples with more tokens on a side are left out; 0: they are refused where the context is shorter.
+        longest: usize = 0,
+        /// random or bucketed: which examples come together in a batch of examples.
+        grouping: GroupingKind = GroupingKind::Random,
         /// Part of the training tokens held out when no validation files are given.
         validation_fraction: f64 = 0.1,
         /// Field of a JSON line, or column of a Parquet file, that holds the text.
@@ -161,12 +205,18 @@ sections! {
         steps: u64 = 5000,
         /// B: sequences per micro-batch; follows from the width: 32 tokens for each channel.
         batch: Option<usize> = None,
+        /// Tokens per micro-batch of examples, on both sides; 0: as many examples as batch says.
+        tokens: usize = 0,
         /// T: positions per sequence; follows from the model's context.
         time: Option<usize> = None,
         /// Micro-batches whose gradients are averaged for one update.
         accumulation: usize = 1,
         /// Fixes weights, batches and dropout.
         seed: u64 = 1337,
+        /// Folder of a model to start from; the model's sizes are then its own.
+        start: Option<String> = None,
+        /// Probability that is taken from the target and given to all tokens alike.
+        smoothing: f32 = 0.0,
         /// f32 or bf16.
         precision: PrecisionKind = PrecisionKind::F32,
         /// nothing, cheap or blocks: what is computed twice to save memory.
@@ -221,6 +271,8 @@ sections! {
         every: u64 = 500,
         /// Most recent checkpoints kept, beside the best.
         keep: usize = 2,
+        /// At the end the last so many checkpoints are averaged into folder/average; 0 for none.
+        average: usize = 0,
     }
     /// What is written down.
     log: LogKeys {
@@ -254,7 +306,12 @@ impl RunConfig {
                 $(if let Some(value) = keys.$field { config.$field = value; })+
             };
         }
-        take!(vocab context layers width heads positions rotary_base norm norm_epsilon norm_placement
+        if config.has_source()
+            && let Some(layers) = keys.layers
+        {
+            config.decoder_layers = layers;
+        }
+        take!(core vocab context layers decoder_layers width heads positions rotary_base norm norm_epsilon norm_placement
             activation gated bias norm_bias tied_head scaled_embedding dropout);
         if keys.width.is_some() || keys.heads.is_some() {
             config.head_width = config.width / config.heads.max(1);
@@ -281,7 +338,7 @@ impl RunConfig {
         macro_rules! fill {
             ($($field:ident)+) => { $(run.model.$field = Some(config.$field);)+ };
         }
-        fill!(vocab context layers width heads kv_heads head_width hidden positions rotary_base norm
+        fill!(core vocab context layers decoder_layers width heads kv_heads head_width hidden positions rotary_base norm
             norm_epsilon norm_placement activation gated bias norm_bias tied_head scaled_embedding dropout);
         run.model.window = Some(config.window.unwrap_or(0));
         run.train.time = Some(self.time(config));

@@ -6,6 +6,7 @@ use super::run::{RunConfig, SamplingKind};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::model::batch::Batch;
 use crate::model::config::Config;
 use crate::text::{Specials, Tokenizer};
 use std::path::Path;
@@ -78,7 +79,8 @@ impl Source {
             Some(shard) => Some(data::Evaluation::some(shard, rows, time, windows)?),
         };
         let fingerprint = self.fingerprint()?;
-        Ok(TokenBatches { train, validation, bytes_per_token: self.bytes_per_token, fingerprint })
+        let bytes_per_token = self.bytes_per_token;
+        Ok(TokenBatches { train, validation, bytes_per_token, fingerprint, rows, time })
     }
 
     /// Of tokenizer and ids, wherever the files lie: both ends and evenly spread pieces of each shard are read.
@@ -187,20 +189,33 @@ pub struct TokenBatches {
     validation: Option<data::Evaluation>,
     bytes_per_token: Option<f64>,
     fingerprint: String,
+    rows: usize,
+    time: usize,
+}
+
+impl TokenBatches {
+    /// Makes a batch one of whole rows (B, T).
+    fn shape(&self, batch: &mut Batch) {
+        if (batch.rows, batch.time) != (self.rows, self.time) {
+            *batch = Batch::whole(self.rows, self.time);
+        }
+    }
 }
 
 impl Batches for TokenBatches {
-    fn train(&self, number: u64, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
-        self.train.fill(number, ids, targets)
+    fn train(&self, number: u64, batch: &mut Batch) -> Result<()> {
+        self.shape(batch);
+        self.train.fill(number, &mut batch.ids, &mut batch.targets)
     }
     fn validation_batches(&self) -> usize {
         self.validation.as_ref().map_or(0, |v| v.batches() as usize)
     }
-    fn validation(&self, number: usize, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
+    fn validation(&self, number: usize, batch: &mut Batch) -> Result<()> {
         let Some(validation) = &self.validation else {
             return Err(Error::new(Kind::Input, "evaluate", "nothing is held out"));
         };
-        validation.fill(number as u64, ids, targets).map(|_| ())
+        self.shape(batch);
+        validation.fill(number as u64, &mut batch.ids, &mut batch.targets).map(|_| ())
     }
     fn bytes_per_token(&self) -> Option<f64> {
         self.bytes_per_token

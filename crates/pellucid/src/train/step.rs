@@ -9,34 +9,28 @@ use crate::backend::buffer::Buffer;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 pub use crate::model::train_graph::IGNORE;
-use crate::model::train_graph::{TrainGraph, counted};
+use crate::model::train_graph::{Batch, TrainGraph, counted};
 use crate::model::weights::{ParamSpec, Weights};
 use std::time::Instant;
 
 /// A loss with gradients; what the loop needs of a model.
 pub trait Graph {
     /// Loss of one micro-batch. Gradients go to `grads`, flat like the weights: overwritten when `first`, else added.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call a micro-batch; the names are the contract"
-    )]
     fn step(
         &mut self,
         pool: &Pool,
         weights: &Weights,
         grads: &mut [f32],
         first: bool,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
         run: RunInfo,
     ) -> Result<f32>;
-    /// Mean loss, and the loss at each position `(B, T)`, 0 where ignored.
+    /// Mean loss, and the loss of each target, 0 where ignored.
     fn evaluate(
         &mut self,
         pool: &Pool,
         weights: &Weights,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
     ) -> Result<(f32, Vec<f32>)>;
     /// Bytes of activations that were planned.
     fn activation_bytes(&self) -> usize;
@@ -49,20 +43,18 @@ impl Graph for TrainGraph {
         weights: &Weights,
         grads: &mut [f32],
         first: bool,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
         run: RunInfo,
     ) -> Result<f32> {
-        Self::step(self, pool, weights, grads, first, ids, targets, run)
+        Self::step(self, pool, weights, grads, first, batch, run)
     }
     fn evaluate(
         &mut self,
         pool: &Pool,
         weights: &Weights,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
     ) -> Result<(f32, Vec<f32>)> {
-        Self::evaluate(self, pool, weights, ids, targets)
+        Self::evaluate(self, pool, weights, batch)
     }
     fn activation_bytes(&self) -> usize {
         Self::activation_bytes(self)
@@ -91,12 +83,8 @@ pub struct StepReport {
 pub struct Stepper {
     /// Gradients, flat like the weights.
     pub grads: Buffer,
-    /// Token ids of an update, `(accumulation, B, T)`.
-    pub ids: Vec<i32>,
-    /// Targets, of the same shape.
-    pub targets: Vec<i32>,
-    positions: usize,
-    accumulation: usize,
+    /// Micro-batches of an update.
+    batches: Vec<Batch>,
     seed: u64,
     clip: f64,
     checked: bool,
@@ -105,21 +93,12 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Buffers for `parameters` elements and micro-batches of `positions` = B T.
+    /// Buffers for `parameters` elements; updates of `accumulation` micro-batches.
     #[must_use]
-    pub fn new(
-        parameters: usize,
-        positions: usize,
-        accumulation: usize,
-        seed: u64,
-        clip: f64,
-    ) -> Self {
+    pub fn new(parameters: usize, accumulation: usize, seed: u64, clip: f64) -> Self {
         Self {
             grads: Buffer::zeros(parameters),
-            ids: vec![0; positions * accumulation],
-            targets: vec![0; positions * accumulation],
-            positions,
-            accumulation,
+            batches: vec![Batch::default(); accumulation],
             seed,
             clip,
             checked: false,
@@ -127,9 +106,9 @@ impl Stepper {
         }
     }
 
-    /// Ids and targets of one micro-batch, for another use between updates.
-    pub fn micro_batch(&mut self) -> (&mut [i32], &mut [i32]) {
-        (&mut self.ids[..self.positions], &mut self.targets[..self.positions])
+    /// A micro-batch's memory, for another use between updates.
+    pub fn micro_batch(&mut self) -> &mut Batch {
+        &mut self.batches[0]
     }
 
     /// Update number `step`, counted from 0. On an error the weights and moments are untouched.
@@ -147,22 +126,18 @@ impl Stepper {
         if !self.checked {
             self.grads.fill(f32::from_bits(UNWRITTEN));
         }
-        let first = step * self.accumulation as u64;
-        let size = self.positions.max(1);
-        let batches = self.ids.chunks_mut(size).zip(self.targets.chunks_mut(size));
-        for (number, (ids, targets)) in (first..).zip(batches) {
-            data.train(number, ids, targets)?;
+        let first = step * self.batches.len() as u64;
+        for (number, batch) in (first..).zip(&mut self.batches) {
+            data.train(number, batch)?;
         }
         // A micro-batch weighs as much as it has targets, so that cutting a batch changes nothing.
-        let all = counted(&self.targets).max(1) as f64;
-        let batches = self.ids.chunks(size).zip(self.targets.chunks(size));
-        for (number, (ids, targets)) in (first..).zip(batches) {
-            let share = counted(targets) as f64 / all;
+        let all = self.batches.iter().map(|b| counted(&b.targets)).sum::<usize>().max(1) as f64;
+        for (number, batch) in (first..).zip(&self.batches) {
+            let share = counted(&batch.targets) as f64 / all;
             let grad_scale = share as f32;
             let run = RunInfo { training: true, seed: self.seed, step: number, grad_scale };
-            let overwrite = number == first;
             let grads = &mut self.grads;
-            let part = graph.step(pool, weights, grads, overwrite, ids, targets, run)?;
+            let part = graph.step(pool, weights, grads, number == first, batch, run)?;
             loss += f64::from(part) * share;
         }
         if !self.checked {
@@ -178,7 +153,7 @@ impl Stepper {
         let lr = schedule.lr(step);
         let scale = clip::scale(grad_norm, self.clip);
         optimizer.update(pool, weights, &self.grads, step, (lr, scale))?;
-        let tokens = self.ids.len() as u64;
+        let tokens = self.batches.iter().map(|b| b.tokens() as u64).sum();
         let seconds = start.elapsed().as_secs_f64();
         Ok(StepReport { step: step + 1, loss, grad_norm, lr, tokens, seconds })
     }

@@ -2,23 +2,17 @@
 
 use crate::support::{ids, tiny};
 use pellucid::autograd::{Recompute, RunInfo, Timing, Training};
-use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::model::config::Config;
-use pellucid::model::train_graph::{TrainGraph, TrainOptions};
+use pellucid::model::train_graph::{Batch, TrainGraph, TrainOptions};
 use pellucid::model::weights::Weights;
 
 const B: usize = 3;
 const T: usize = 11;
 
 fn graph(config: &Config, recompute: Recompute) -> TrainGraph {
-    let options = TrainOptions {
-        batch: B,
-        time: T,
-        pass_rows: None,
-        training: Training { recompute, accumulates: false },
-        precision: Precision::F32,
-    };
+    let training = Training { recompute, accumulates: false };
+    let options = TrainOptions { training, ..TrainOptions::new(B, T) };
     TrainGraph::new(config, options, 2).unwrap()
 }
 
@@ -64,9 +58,9 @@ fn timings(graph: &mut TrainGraph, config: &Config) -> Vec<Timing> {
     graph.measure(true);
     let (weights, pool) = (Weights::init(config, 1), Pool::new(2));
     let mut grads = vec![0.0; weights.data().len()];
-    let batch = (ids(1, B * T, config.vocab), ids(2, B * T, config.vocab));
+    let batch = Batch::of(B, &ids(1, B * T, config.vocab), &ids(2, B * T, config.vocab));
     let run = RunInfo { training: true, seed: 1, step: 0, grad_scale: 1.0 };
-    graph.step(&pool, &weights, &mut grads, true, &batch.0, &batch.1, run).unwrap();
+    graph.step(&pool, &weights, &mut grads, true, &batch, run).unwrap();
     graph.timings().to_vec()
 }
 

@@ -9,7 +9,7 @@ use pellucid::model::config::Config;
 use pellucid::model::decoder::Decoder;
 use pellucid::model::observer::Observer;
 use pellucid::model::site::Site;
-use pellucid::model::train_graph::{TrainGraph, TrainOptions};
+use pellucid::model::train_graph::{Batch, TrainGraph, TrainOptions};
 use pellucid::model::weights::Weights;
 use pellucid::train::clip;
 use pellucid::train::optimizer::AdamW;
@@ -80,16 +80,16 @@ fn ten_training_steps_of_pytorch() {
         let pool = Pool::new(2);
         let batch = curve["ids"][0].as_array().unwrap().len();
         let time = curve["ids"][0][0].as_array().unwrap().len();
-        let training = Training::default();
-        let options =
-            TrainOptions { batch, time, pass_rows: None, training, precision: Precision::F32 };
+        let options = TrainOptions::new(batch, time);
         let mut graph = TrainGraph::new(&config, options, 2).unwrap();
         let mut grads = vec![0.0; weights.data().len()];
         for step in 0..10 {
             let ids = flat_ids(&curve["ids"][step]);
             let targets = flat_ids(&curve["targets"][step]);
             let run = RunInfo { training: true, seed: 0, step: step as u64, grad_scale: 1.0 };
-            let loss = graph.step(&pool, &weights, &mut grads, true, &ids, &targets, run).unwrap();
+            let loss = graph
+                .step(&pool, &weights, &mut grads, true, &Batch::of(batch, &ids, &targets), run)
+                .unwrap();
             let norm = clip::norm(&pool, &grads, &optimizer.ranges(weights.specs()));
             let wanted = curve["losses"][step].as_f64().unwrap();
             assert!((f64::from(loss) - wanted).abs() <= 1e-4, "{name} {step}: {loss} {wanted}");

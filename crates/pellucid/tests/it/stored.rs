@@ -11,7 +11,7 @@ use pellucid::model::config::Config;
 use pellucid::model::decoder::Decoder;
 use pellucid::model::scorer::Scorer;
 use pellucid::model::stored_weights::StoredWeights;
-use pellucid::model::train_graph::{IGNORE, TrainGraph, TrainOptions};
+use pellucid::model::train_graph::{Batch, IGNORE, TrainGraph, TrainOptions};
 use pellucid::model::weights::Weights;
 use std::path::Path;
 
@@ -107,16 +107,10 @@ fn the_scorer_agrees_with_evaluation_in_f32() {
                 StoredWeights::from_weights(&pool, &config, weights(&config), format).unwrap();
             let mut scorer = Scorer::new(&config, &stored, (b, t), 2).unwrap();
             let got = scorer.losses(&pool, &stored, &ids, &targets).unwrap();
-            let options = TrainOptions {
-                pass_rows: None,
-                batch: b,
-                time: t,
-                training: Default::default(),
-                precision: Precision::F32,
-            };
+            let options = TrainOptions::new(b, t);
             let plain = stored.dequantised(&config).unwrap();
             let mut graph = TrainGraph::new(&config, options, 2).unwrap();
-            let (_, expected) = graph.evaluate(&pool, &plain, &ids, &targets).unwrap();
+            let (_, expected) = graph.evaluate(&pool, &plain, &Batch::of(b, &ids, &targets)).unwrap();
             assert!(got[5..9].iter().all(|&l| l == 0.0));
             let mean = |l: &[f64]| l.iter().sum::<f64>() / (b * t - 4) as f64;
             let expected: Vec<f64> = expected.iter().map(|&l| f64::from(l)).collect();

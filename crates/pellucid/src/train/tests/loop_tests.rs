@@ -140,19 +140,19 @@ fn a_different_run_is_refused_with_all_differences() {
 fn evaluation_is_the_mean_over_counted_targets() {
     let (mut bowl, data, weights) =
         (Bowl::default(), Noise { name: "" }, Weights::init(&config(), 1));
-    let (mut ids, mut targets) = (vec![0; B * T], vec![0; B * T]);
+    let mut batch = Batch::default();
     let (mut sum, mut count) = (0.0, 0);
     for number in 0..3 {
-        data.validation(number, &mut ids, &mut targets).unwrap();
+        data.validation(number, &mut batch).unwrap();
         for p in 0..B * T {
-            if targets[p] != IGNORE {
-                sum += f64::from((weights.data()[p] - Bowl::target(&ids, p)).abs());
+            if batch.targets[p] != IGNORE {
+                sum += f64::from((weights.data()[p] - Bowl::target(&batch.ids, p)).abs());
                 count += 1;
             }
         }
     }
     let pool = Pool::new(1);
-    let found = evaluate(&mut bowl, &pool, &weights, &data, (&mut ids, &mut targets)).unwrap();
+    let found = evaluate(&mut bowl, &pool, &weights, &data, &mut batch).unwrap();
     assert_eq!((found.tokens, count), (21, 21));
     assert!((found.loss - sum / 21.0).abs() < 1e-12);
     assert!((found.perplexity - found.loss.exp()).abs() < 1e-12);

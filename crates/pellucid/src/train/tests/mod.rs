@@ -11,6 +11,7 @@ use crate::autograd::RunInfo;
 use crate::backend::cpu::pool::Pool;
 use crate::error::Result;
 use crate::files;
+use crate::model::batch::Batch;
 use crate::model::config::Config;
 use crate::model::weights::Weights;
 use crate::tensor::random::Random;
@@ -67,10 +68,10 @@ impl Graph for Bowl {
         weights: &Weights,
         grads: &mut [f32],
         first: bool,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
         run: RunInfo,
     ) -> Result<f32> {
+        let (ids, targets) = (&*batch.ids, &*batch.targets);
         assert!(run.training && ids.len() == B * T && targets[0] == ids[0] + 1);
         let mut loss = 0.0;
         // Dropout stands for everything that is random inside a model.
@@ -97,9 +98,9 @@ impl Graph for Bowl {
         &mut self,
         _: &Pool,
         weights: &Weights,
-        ids: &[i32],
-        targets: &[i32],
+        batch: &Batch,
     ) -> Result<(f32, Vec<f32>)> {
+        let (ids, targets) = (&*batch.ids, &*batch.targets);
         self.evaluations += 1;
         let rise = self.rising * self.evaluations as f32;
         let losses: Vec<f32> = (0..B * T)
@@ -120,9 +121,10 @@ struct Noise {
 }
 
 impl Batches for Noise {
-    fn train(&self, number: u64, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
+    fn train(&self, number: u64, batch: &mut Batch) -> Result<()> {
+        *batch = Batch::whole(B, T);
         let mut random = Random::new(77, number);
-        for (id, target) in ids.iter_mut().zip(targets) {
+        for (id, target) in batch.ids.iter_mut().zip(&mut batch.targets) {
             *id = random.below(7) as i32;
             *target = *id + 1;
         }
@@ -131,10 +133,10 @@ impl Batches for Noise {
     fn validation_batches(&self) -> usize {
         3
     }
-    fn validation(&self, number: usize, ids: &mut [i32], targets: &mut [i32]) -> Result<()> {
-        self.train(1 << 40 | number as u64, ids, targets)?;
+    fn validation(&self, number: usize, batch: &mut Batch) -> Result<()> {
+        self.train(1 << 40 | number as u64, batch)?;
         if number == 2 {
-            targets[5..].fill(IGNORE);
+            batch.targets[5..].fill(IGNORE);
         }
         Ok(())
     }

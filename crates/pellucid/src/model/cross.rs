@@ -1,0 +1,56 @@
+//! Cross-attention: what a decoder's position reads of the source (Vaswani et al. 2017, section 3.2.3).
+
+use super::attention::rule;
+use super::builder::{Builder, Memory};
+use super::residual;
+use crate::autograd::Value;
+use crate::error::Result;
+use crate::ops::attention::{AttentionDims, CrossAttention, Mask, RememberedAttention, Rule};
+
+/// What position `t` reads from the encoder's positions, added to the stream (B, T, C).
+pub(super) fn cross_attention(
+    m: &mut Builder<'_>,
+    layer: usize,
+    memory: Memory,
+    stream: Value,
+) -> Result<Value> {
+    let name = m.name(&format!("blocks.{layer}.cross"));
+    let config = m.config;
+    let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
+    let x = residual::read(m, &format!("{name}.norm"), stream)?;
+    let q = residual::linear(m, &format!("{name}.q"), (x, m.n(), config.width), h * d, None)?;
+    // Distances between two texts mean nothing.
+    let mut rule = Rule { mask: Mask::PADDING, alibi: false, bias: None, ..rule(m, layer) };
+    let heads = match memory {
+        Memory::Encoded { x, s, lengths } => {
+            let kv_values = keys_and_values(m, layer, (x, m.b * s))?;
+            m.tape.label(name.clone());
+            if m.drops() {
+                (rule.dropout, rule.stream) = (config.dropout, m.stream());
+            }
+            let dims = AttentionDims { b: m.b, t: m.t, s, h, kv, d };
+            m.push(CrossAttention::new(dims, rule)?, &[q, kv_values], &[lengths], &[])?
+        }
+        Memory::Remembered { rows, s, lengths } => {
+            m.tape.label(name.clone());
+            // Rows that read the same text are more queries of one row.
+            let dims = AttentionDims { b: rows, t: m.b / rows * m.t, s, h, kv, d };
+            let state = m.tape.state(rows * s * 2 * kv * d);
+            let op = RememberedAttention::new(dims, rule)?;
+            m.tape.push_inference(op, &[q], &[lengths], &[], &[state])?[0]
+        }
+    };
+    let names = (&*format!("{name}.out"), &*format!("{name}.norm"));
+    residual::write(m, names, (heads, h * d), stream)
+}
+
+/// Keys and values of `rows` vectors that the encoder made, for block `layer` of the decoder: (rows, 2 K D).
+pub(super) fn keys_and_values(
+    m: &mut Builder<'_>,
+    layer: usize,
+    (x, rows): (Value, usize),
+) -> Result<Value> {
+    let columns = 2 * m.config.kv_heads * m.config.head_width;
+    let name = format!("decoder.blocks.{layer}.cross.kv");
+    residual::linear(m, &name, (x, rows, m.config.width), columns, None)
+}
