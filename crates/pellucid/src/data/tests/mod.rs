@@ -3,6 +3,7 @@
 
 mod batches;
 mod corpora;
+mod ragged;
 mod shards;
 mod worlds;
 
