@@ -7,9 +7,13 @@
 mod batch;
 mod corpus;
 mod examples;
+mod labelled;
+mod parallel;
 mod prepare;
+mod ragged;
 mod random;
 mod read;
+mod rows;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -18,6 +22,10 @@ pub mod world;
 pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};
 pub use corpus::{Corpus, CorpusOptions, Format, Piece, SourceFile, Statistics};
 pub use examples::{Example, ExampleBatches};
+pub use labelled::{Label, LabelKind, Labelled, LabelledColumns, LabelledText, read_labelled};
+pub use parallel::{ParallelSource, TextPair, read_parallel};
 pub use prepare::{Plan, Shards, Split, prepare};
+pub use ragged::{Fill, Order, Place, Ragged, RaggedBatches, RaggedOptions};
 pub use random::{permute, random_below};
+pub use rows::Column;
 pub use shard::{Shard, ShardWriter};

@@ -3,6 +3,8 @@
 
 mod batches;
 mod corpora;
+mod labels;
+mod ragged;
 mod shards;
 mod worlds;
 
