@@ -10,7 +10,8 @@ use pellucid::train::launch::{model_config, options};
 use pellucid::train::optimizer::AdamW;
 use pellucid::train::run::RunConfig;
 use pellucid::train::schedule::Schedule;
-use pellucid::train::source::{Source, TokenBatches};
+use pellucid::train::evaluate::Batches;
+use pellucid::train::tasks;
 use pellucid::train::step::Stepper;
 
 /// `threads`; 0 asks `PELLUCID_THREADS`, then (still 0) takes all cores.
@@ -26,7 +27,7 @@ pub(crate) fn pool(threads: usize) -> Pool {
 /// Everything of a run but the training.
 pub(crate) struct Planned {
     pub(crate) config: Config,
-    pub(crate) data: TokenBatches,
+    pub(crate) data: Box<dyn Batches>,
     pub(crate) graph: TrainGraph,
     pub(crate) weights: Weights,
     pub(crate) pool: Pool,
@@ -35,11 +36,11 @@ pub(crate) struct Planned {
 /// Reads the data and plans the memory.
 pub(crate) fn plan(run: &RunConfig) -> Result<Planned> {
     run.validate()?;
-    let source = Source::open(run, &mut |_, _| Ok(()))?;
-    let config = model_config(run, source.tokenizer.vocab_size())?;
-    let data = source.batches(run, &config)?;
+    let task = tasks::open(run, &mut |_, _| Ok(()))?;
+    let config = model_config(run, &*task)?;
+    let data = task.batches(run, &config)?;
     let pool = pool(run.train.threads);
-    let graph = TrainGraph::new(&config, options(run, &config), pool.threads())?;
+    let graph = TrainGraph::new(&config, options(run, &config, task.longest()), pool.threads())?;
     let weights = Weights::init(&config, run.train.seed);
     Ok(Planned { config, data, graph, weights, pool })
 }
@@ -55,7 +56,7 @@ pub(crate) fn steps_in(run: &RunConfig, seconds: f64) -> Result<u64> {
     let mut times = vec![];
     for step in 0..12 {
         let rules = (&mut optimizer, &schedule);
-        times.push(stepper.step(&pool, &mut graph, &data, &mut weights, rules, step)?.seconds);
+        times.push(stepper.step(&pool, &mut graph, &*data, &mut weights, rules, step)?.seconds);
     }
     // The first ones fault memory in. A tenth goes to evaluations and to slower steps.
     times.drain(..4);

@@ -129,7 +129,7 @@ impl<'a> Workload<'a> {
         let mut run = RunConfig::default();
         (run.train.batch, run.train.time) = (Some(batch), Some(config.context));
         run.train.precision = precision.into();
-        let mut graph = TrainGraph::new(&config, options(&run, &config), pool.threads())?;
+        let mut graph = TrainGraph::new(&config, options(&run, &config, None), pool.threads())?;
         graph.measure(profile);
         let weights = Weights::init(&config, 1337);
         let optimizer = AdamW::new(weights.specs(), &run.optimizer)?;

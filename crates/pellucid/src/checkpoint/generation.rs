@@ -24,6 +24,8 @@ pub struct GenerationConfig {
     pub eos: Vec<u32>,
     /// The token that fills unused places.
     pub pad: Option<u32>,
+    /// The token with which a decoder that has an encoder starts.
+    pub decoder_start: Option<u32>,
 }
 
 impl Default for GenerationConfig {
@@ -38,6 +40,7 @@ impl Default for GenerationConfig {
             bos: None,
             eos: vec![],
             pad: None,
+            decoder_start: None,
         }
     }
 }
@@ -58,6 +61,9 @@ impl GenerationConfig {
         }
         if let Some(pad) = self.pad {
             put("pad_token_id", json!(pad));
+        }
+        if let Some(start) = self.decoder_start {
+            put("decoder_start_token_id", json!(start));
         }
         if let Some(most) = self.max_new_tokens {
             put("max_new_tokens", json!(most));
@@ -94,6 +100,7 @@ impl GenerationConfig {
             bos: keys.ids("bos_token_id").first().copied(),
             eos: keys.ids("eos_token_id"),
             pad: keys.ids("pad_token_id").first().copied(),
+            decoder_start: keys.ids("decoder_start_token_id").first().copied(),
         };
         if !keys.flag("do_sample", true) {
             config.temperature = 0.0;

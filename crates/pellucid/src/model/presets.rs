@@ -125,7 +125,8 @@ impl Config {
             kv_heads: 8,
             head_width: 64,
             hidden: 2048,
-            positions: Positions::Sinusoidal,
+            // Sines before cosines: transformers' Marian has them so, and the order of columns means nothing.
+            positions: Positions::SinusoidalHalved,
             norm_placement: NormPlacement::Post,
             activation: ActivationKind::Relu,
             scaled_embedding: true,

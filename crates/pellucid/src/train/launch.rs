@@ -4,7 +4,8 @@ use super::budget::{available_memory, bytes};
 use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
-use super::source::{Source, TokenBatches};
+use super::evaluate::Batches;
+use super::tasks::{self, Longest, Task};
 use crate::autograd::{Recompute, Training};
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
@@ -21,29 +22,29 @@ use std::path::Path;
 pub struct Assembled {
     /// The model's sizes.
     pub config: Config,
-    /// Tokenizer and shards.
-    pub source: Source,
-    /// Batches of the shards.
-    pub data: TokenBatches,
+    /// Tokenizer and examples.
+    pub task: Box<dyn Task>,
+    /// Batches of them.
+    pub data: Box<dyn Batches>,
     /// Writes the model's files.
     pub store: ModelFolder,
 }
 
-/// Reads or makes tokenizer and shards, and settles the model's sizes. `progress` gets bytes done and bytes in all; an
+/// Reads or makes tokenizer and examples, and settles the model's sizes. `progress` gets bytes done and bytes in all; an
 /// error from it ends the work.
 ///
 /// # Errors
-/// As [`Source::open`]; settings that contradict each other; too little text for a batch.
+/// As [`tasks::open`]; settings that contradict each other; too little text for a batch.
 pub fn assemble(
     run: &RunConfig,
     progress: &mut dyn FnMut(u64, u64) -> Result<()>,
 ) -> Result<Assembled> {
     run.validate()?;
-    let source = Source::open(run, progress)?;
-    let config = model_config(run, source.tokenizer.vocab_size())?;
-    let data = source.batches(run, &config)?;
-    let store = ModelFolder::new(&config, &source.tokenizer);
-    Ok(Assembled { config, source, data, store })
+    let task = tasks::open(run, progress)?;
+    let config = model_config(run, &*task)?;
+    let data = task.batches(run, &config)?;
+    let store = ModelFolder::new(&config, &*task);
+    Ok(Assembled { config, task, data, store })
 }
 
 impl Assembled {
@@ -53,7 +54,8 @@ impl Assembled {
     /// As [`TrainGraph::new`]; memory that cannot suffice.
     pub fn graph(&self, run: &RunConfig, threads: usize) -> Result<TrainGraph> {
         refuse_the_impossible(run, &self.config)?;
-        TrainGraph::new(&self.config, options(run, &self.config), threads)
+        let options = options(run, &self.config, self.task.longest());
+        TrainGraph::new(&self.config, options, threads)
     }
 }
 
@@ -69,12 +71,12 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
                 Err(Error::new(Kind::Interrupted, "train", "stopped while preparing data"))
             }
         })?;
-    let source = &assembled.source;
+    let facts = assembled.task.facts();
     observer.on(&Event::Data {
-        train: source.train.len(),
-        validation: source.validation.as_ref().map_or(0, |s| s.len()),
-        vocab: source.tokenizer.vocab_size(),
-        bytes_per_token: source.bytes_per_token,
+        train: facts.train,
+        validation: facts.validation,
+        vocab: assembled.task.tokenizer().vocab_size(),
+        bytes_per_token: facts.bytes_per_token,
     });
     let pool = Pool::new(run.train.threads);
     let mut graph = assembled.graph(run, pool.threads())?;
@@ -84,16 +86,21 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
         config: &assembled.config,
         weights: &mut weights,
         graph: &mut graph,
-        data: &assembled.data,
+        data: &*assembled.data,
         store: &assembled.store,
         pool: &pool,
     };
     pretrain(job, observer)
 }
 
-/// The model's sizes, once the tokenizer is known.
-pub fn model_config(run: &RunConfig, vocab: usize) -> Result<Config> {
-    let config = run.model_config(vocab)?;
+/// The model's sizes, once the data are known.
+///
+/// # Errors
+/// Sizes that contradict each other or the data.
+pub fn model_config(run: &RunConfig, task: &dyn Task) -> Result<Config> {
+    let vocab = task.tokenizer().vocab_size();
+    let mut config = run.model_config(vocab)?;
+    task.fit(&mut config)?;
     config.validate()?;
     if config.vocab < vocab {
         let message = format!("model.vocab = {}, but the tokenizer has {vocab} ids", config.vocab);
@@ -102,9 +109,21 @@ pub fn model_config(run: &RunConfig, vocab: usize) -> Result<Config> {
     Ok(config)
 }
 
-/// Shape and precision of micro-batches.
+/// Shape and precision of micro-batches; rows of different lengths are at most `longest`.
 #[must_use]
-pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
+pub fn options(run: &RunConfig, config: &Config, longest: Option<Longest>) -> TrainOptions {
+    let whole = TrainOptions::new(run.batch(config), run.time(config));
+    let limit = if run.data.longest > 0 { run.data.longest + 1 } else { usize::MAX };
+    let limit = limit.min(config.context);
+    let shaped = match longest {
+        None => whole,
+        Some(Longest { time, source_time }) => TrainOptions {
+            time: time.min(limit),
+            source_time: source_time.min(limit),
+            ragged: true,
+            ..whole
+        },
+    };
     TrainOptions {
         training: Training {
             recompute: match run.train.recompute {
@@ -118,7 +137,8 @@ pub fn options(run: &RunConfig, config: &Config) -> TrainOptions {
             PrecisionKind::F32 => Precision::F32,
             PrecisionKind::Bf16 => Precision::Bf16,
         },
-        ..TrainOptions::new(run.batch(config), run.time(config))
+        smoothing: run.train.smoothing,
+        ..shaped
     }
 }
 
@@ -153,14 +173,16 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Of a model with these sizes and this tokenizer.
+    /// Of a model with these sizes that learns this.
     #[must_use]
-    pub fn new(config: &Config, tokenizer: &Tokenizer) -> Self {
+    pub fn new(config: &Config, task: &dyn Task) -> Self {
+        let tokenizer = task.tokenizer();
         let special = tokenizer.special_ids();
         let generation = GenerationConfig {
             bos: special.bos,
             eos: special.eos.into_iter().collect(),
             pad: special.pad,
+            decoder_start: task.decoder_start(),
             ..GenerationConfig::default()
         };
         Self { config: config.clone(), tokenizer: tokenizer.clone(), generation }

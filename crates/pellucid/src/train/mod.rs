@@ -42,10 +42,10 @@ pub mod rules;
 pub mod run;
 /// Warm-up and decay of the learning rate.
 pub mod schedule;
-/// From settings to tokens.
-pub mod source;
 /// One update.
 pub mod step;
+/// What a run learns.
+pub mod tasks;
 /// Scalars for TensorBoard.
 pub mod tensorboard;
 

@@ -1,15 +1,13 @@
-//! From settings to tokens: tokenizer, shards, batches.
+//! The next token of a text: tokenizer, shards, windows of tokens.
 
-use super::evaluate::Batches;
-use super::resume;
-use super::run::{RunConfig, SamplingKind};
+use super::super::evaluate::Batches;
+use super::super::run::{RunConfig, SamplingKind};
+use super::{Facts, Fnv, Task, learned, read_tokenizer, saved_tokenizer};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::model::batch::Batch;
-use crate::model::config::Config;
+use crate::model::config::{Architecture, Config};
 use crate::text::{Specials, Tokenizer};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Validation tokens whose bytes are counted, at most.
@@ -17,7 +15,7 @@ const COUNTED: u64 = 1 << 20;
 
 /// Tokens on disk and the tokenizer that made them.
 #[derive(Debug)]
-pub struct Source {
+pub struct Language {
     /// Makes ids.
     pub tokenizer: Tokenizer,
     /// For training.
@@ -28,7 +26,7 @@ pub struct Source {
     pub bytes_per_token: Option<f64>,
 }
 
-impl Source {
+impl Language {
     /// Reads the corpus that `run` names, makes or loads the tokenizer, and encodes what is not encoded yet.
     /// `progress` gets bytes done and bytes in all; an error from it ends the work.
     ///
@@ -63,8 +61,48 @@ impl Source {
         Ok(Self { tokenizer, train: Arc::new(train), validation, bytes_per_token })
     }
 
-    /// Batches of B rows of T tokens as `run` says for a model of these sizes. Too few validation tokens count as none.
-    pub fn batches(&self, run: &RunConfig, config: &Config) -> Result<TokenBatches> {
+    /// Of tokenizer and ids, wherever the files lie: both ends and evenly spread pieces of each shard are read.
+    fn fingerprint(&self) -> Result<String> {
+        let mut hash = Fnv::new();
+        hash.add(&self.tokenizer.fingerprint().to_le_bytes());
+        for shard in [Some(&self.train), self.validation.as_ref()].into_iter().flatten() {
+            hash.add(&shard.len().to_le_bytes());
+            let piece = shard.len().min(1 << 12);
+            let mut ids = vec![0i32; piece as usize];
+            for part in 0..=64 {
+                let start = u128::from(shard.len() - piece) * part / 64;
+                shard.read(start as u64, &mut ids)?;
+                ids.iter().for_each(|id| hash.add(&id.to_le_bytes()));
+            }
+        }
+        Ok(hash.text())
+    }
+}
+
+impl Task for Language {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            train: self.train.len(),
+            validation: self.validation.as_ref().map_or(0, |s| s.len()),
+            bytes_per_token: self.bytes_per_token,
+        }
+    }
+
+    fn fit(&self, config: &mut Config) -> Result<()> {
+        if config.architecture == Architecture::Decoder {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Config, "train", "data.task = language needs a decoder").hint(
+            "choose model.preset = nano, gpt2 or llama; or data.task = translation or masked",
+        ))
+    }
+
+    /// Batches of B rows of T tokens. Too few validation tokens count as none.
+    fn batches(&self, run: &RunConfig, config: &Config) -> Result<Box<dyn Batches>> {
         let (rows, time) = (run.batch(config), run.time(config));
         let sampling = match run.data.sampling {
             SamplingKind::Random => Sampling::Random,
@@ -80,34 +118,9 @@ impl Source {
         };
         let fingerprint = self.fingerprint()?;
         let bytes_per_token = self.bytes_per_token;
-        Ok(TokenBatches { train, validation, bytes_per_token, fingerprint, rows, time })
+        let batches = TokenBatches { train, validation, bytes_per_token, fingerprint, rows, time };
+        Ok(Box::new(batches))
     }
-
-    /// Of tokenizer and ids, wherever the files lie: both ends and evenly spread pieces of each shard are read.
-    fn fingerprint(&self) -> Result<String> {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        hash.add(&self.tokenizer.fingerprint().to_le_bytes());
-        for shard in [Some(&self.train), self.validation.as_ref()].into_iter().flatten() {
-            hash.add(&shard.len().to_le_bytes());
-            let piece = shard.len().min(1 << 12);
-            let mut ids = vec![0i32; piece as usize];
-            for part in 0..=64 {
-                let start = u128::from(shard.len() - piece) * part / 64;
-                shard.read(start as u64, &mut ids)?;
-                ids.iter().for_each(|id| hash.add(&id.to_le_bytes()));
-            }
-        }
-        Ok(format!("{:016x}", hash.0))
-    }
-}
-
-/// The tokenizer of the run's last checkpoint, if the settings still name the same one: learning it again would cost
-/// time, and a changed file would change ids.
-fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
-    let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
-    let saved = RunConfig::load(&last.join("run.toml")).ok()?;
-    let same = saved.data.tokenizer == run.data.tokenizer && saved.data.vocab == run.data.vocab;
-    (same && last.join("tokenizer.json").is_file()).then(|| Tokenizer::from_folder(&last))
 }
 
 fn make_tokenizer(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> Result<Tokenizer> {
@@ -115,47 +128,22 @@ fn make_tokenizer(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> R
     let single = corpus.is_single_text() && apart.is_none();
     let specials = if single { Specials::default() } else { Specials::end_of_text() };
     match run.data.tokenizer.as_str() {
-        "characters" => learned(run, corpus, apart, || {
+        "characters" => learned(&run.data_folder(), &key(run, corpus, apart), || {
             // A character that only validation holds must have an id too.
             let all = corpus.texts().chain(apart.into_iter().flat_map(Corpus::texts));
             Tokenizer::characters_from(all, &specials)
         }),
-        "bpe" => learned(run, corpus, None, || {
+        "bpe" => learned(&run.data_folder(), &key(run, corpus, None), || {
             Tokenizer::train_bpe(corpus.texts(), run.data.vocab, &Specials::end_of_text())
         }),
         "bytes" => Tokenizer::bytes_with(&specials),
-        path if Path::new(path).is_dir() => Tokenizer::from_folder(Path::new(path)),
-        path => Tokenizer::from_file(Path::new(path)).map_err(|e| match e.kind() {
-            Kind::Io => {
-                e.hint("data.tokenizer is characters, bytes, bpe, or the path of a tokenizer")
-            }
-            _ => e,
-        }),
+        path => read_tokenizer(path),
     }
 }
 
-/// A learned tokenizer is kept beside the shards, with what it was learned from.
-fn learned(
-    run: &RunConfig,
-    corpus: &Corpus,
-    apart: Option<&Corpus>,
-    learn: impl FnOnce() -> Result<Tokenizer>,
-) -> Result<Tokenizer> {
-    let (folder, keys) = (run.data_folder(), &run.data);
+fn key(run: &RunConfig, corpus: &Corpus, apart: Option<&Corpus>) -> String {
     let from = [corpus.fingerprint(), apart.map_or(0, Corpus::fingerprint)];
-    let key = format!("{} {} {:x} {:x}\n", keys.tokenizer, keys.vocab, from[0], from[1]);
-    let path = folder.join("tokenizer.key");
-    if path.is_file() && files::read("train", &path)? == key.as_bytes() {
-        return Tokenizer::from_folder(&folder);
-    }
-    let tokenizer = learn()?;
-    if path.is_file() {
-        // The old key must not vouch for the new files.
-        std::fs::remove_file(&path).map_err(|e| Error::io("train", &path, e))?;
-    }
-    tokenizer.save_folder(&folder)?;
-    files::replace("train", &path, |w| w.write_all(key.as_bytes()))?;
-    Ok(tokenizer)
+    format!("{} {} {:x} {:x}\n", run.data.tokenizer, run.data.vocab, from[0], from[1])
 }
 
 fn bytes_per_token(shard: &Shard, tokenizer: &Tokenizer) -> Result<Option<f64>> {
@@ -169,17 +157,6 @@ fn bytes_per_token(shard: &Shard, tokenizer: &Tokenizer) -> Result<Option<f64>> 
         at += ids.len() as u64;
     }
     Ok((bytes > 0 && end > 0).then(|| bytes as f64 / end as f64))
-}
-
-/// FNV-1a.
-struct Fnv(u64);
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 /// Batches of token shards.

@@ -1,0 +1,146 @@
+//! What a run learns: from its files to batches, one file per task.
+//!
+//! A task reads the files that the settings name and makes or loads the tokenizer ([`open`]); it says what the data
+//! demand of the model ([`Task::fit`]); and it makes the batches.
+
+use super::evaluate::Batches;
+use super::resume;
+use super::run::{RunConfig, TaskKind};
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::model::config::Config;
+use crate::text::Tokenizer;
+use std::fmt::Debug;
+use std::path::Path;
+
+/// Examples of any lengths as batches.
+pub mod examples;
+/// The next token of a text.
+pub mod language;
+/// A text from another.
+pub mod translation;
+
+/// What there is to learn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Training tokens.
+    pub train: u64,
+    /// Validation tokens.
+    pub validation: u64,
+    /// Bytes of text that a validation token stands for on average.
+    pub bytes_per_token: Option<f64>,
+}
+
+/// Lengths of rows that are not all as long as the settings say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Longest {
+    /// T.
+    pub time: usize,
+    /// S; 0 without a source.
+    pub source_time: usize,
+}
+
+/// Files that were read, and what is to be learned from them.
+pub trait Task: Debug {
+    /// Makes ids.
+    fn tokenizer(&self) -> &Tokenizer;
+    /// How much there is.
+    fn facts(&self) -> Facts;
+    /// Sets what follows from the data in the model's sizes, such as labels.
+    ///
+    /// # Errors
+    /// A model that cannot learn this.
+    fn fit(&self, config: &mut Config) -> Result<()>;
+    /// The longest rows, where they are of different lengths.
+    fn longest(&self) -> Option<Longest> {
+        None
+    }
+    /// Batches for a model of these sizes.
+    ///
+    /// # Errors
+    /// Too little text for a batch; rows beyond the model's context.
+    fn batches(&self, run: &RunConfig, config: &Config) -> Result<Box<dyn Batches>>;
+    /// The id with which a decoder starts, where it is not the text's own first.
+    fn decoder_start(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// Reads what `run` names. `progress` gets bytes done and bytes in all; an error from it ends the work.
+///
+/// # Errors
+/// Files that are absent or unreadable, or faults in them, with their lines; a full disk.
+pub fn open(
+    run: &RunConfig,
+    progress: &mut dyn FnMut(u64, u64) -> Result<()>,
+) -> Result<Box<dyn Task>> {
+    Ok(match run.data.task {
+        TaskKind::Language => Box::new(language::Language::open(run, progress)?),
+        TaskKind::Translation => Box::new(translation::Translation::open(run)?),
+        TaskKind::Masked | TaskKind::Labels | TaskKind::Instructions => {
+            let message = format!("data.task = {:?} is not there yet", run.data.task);
+            return Err(Error::new(Kind::Config, "train", message.to_lowercase()));
+        }
+    })
+}
+
+/// The tokenizer of the run's last checkpoint, if the settings still name the same one: learning it again would cost
+/// time, and a changed file would change ids.
+pub(super) fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
+    let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
+    let saved = RunConfig::load(&last.join("run.toml")).ok()?;
+    let same = saved.data.tokenizer == run.data.tokenizer && saved.data.vocab == run.data.vocab;
+    (same && last.join("tokenizer.json").is_file()).then(|| Tokenizer::from_folder(&last))
+}
+
+/// A tokenizer from where `data.tokenizer` says, unless it is to be learned.
+pub(super) fn read_tokenizer(path: &str) -> Result<Tokenizer> {
+    if Path::new(path).is_dir() {
+        return Tokenizer::from_folder(Path::new(path));
+    }
+    Tokenizer::from_file(Path::new(path)).map_err(|e| match e.kind() {
+        Kind::Io => e.hint("data.tokenizer is characters, bytes, bpe, or the path of a tokenizer"),
+        _ => e,
+    })
+}
+
+/// A learned tokenizer is kept in the run's data folder, with what it was learned from: `key`.
+pub(super) fn learned(
+    folder: &Path,
+    key: &str,
+    learn: impl FnOnce() -> Result<Tokenizer>,
+) -> Result<Tokenizer> {
+    let path = folder.join("tokenizer.key");
+    if path.is_file() && files::read("train", &path)? == key.as_bytes() {
+        return Tokenizer::from_folder(folder);
+    }
+    let tokenizer = learn()?;
+    if path.is_file() {
+        // The old key must not vouch for the new files.
+        std::fs::remove_file(&path).map_err(|e| Error::io("train", &path, e))?;
+    }
+    tokenizer.save_folder(folder)?;
+    files::replace("train", &path, |w| w.write_all(key.as_bytes()))?;
+    Ok(tokenizer)
+}
+
+/// FNV-1a.
+pub(super) struct Fnv(u64);
+
+impl Fnv {
+    pub(super) fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    pub(super) fn add_ids(&mut self, ids: &[u32]) {
+        self.add(&(ids.len() as u64).to_le_bytes());
+        ids.iter().for_each(|id| self.add(&id.to_le_bytes()));
+    }
+    pub(super) fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
