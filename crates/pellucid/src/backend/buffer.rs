@@ -18,6 +18,13 @@ unsafe impl Send for Buffer {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for Buffer {}
 
+impl Default for Buffer {
+    /// No element.
+    fn default() -> Self {
+        Self::zeros(0)
+    }
+}
+
 impl Buffer {
     /// `len` zeros. Pages are taken from the system when first touched.
     #[must_use]

@@ -6,9 +6,10 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::Batch;
 use crate::model::weights::Weights;
+use std::fmt::Debug;
 
 /// Where batches `(B, T)` come from. A batch is a function of its number, so the number is all the state there is.
-pub trait Batches: Sync {
+pub trait Batches: Sync + Debug {
     /// Makes micro-batch `number` of the training data, in the memory of another.
     fn train(&self, number: u64, batch: &mut Batch) -> Result<()>;
     /// Number of validation batches; 0 when nothing is held out.

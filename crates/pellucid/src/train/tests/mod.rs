@@ -116,6 +116,7 @@ impl Graph for Bowl {
     }
 }
 
+#[derive(Debug)]
 struct Noise {
     name: &'static str,
 }
