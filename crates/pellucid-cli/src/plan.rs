@@ -6,13 +6,13 @@ use pellucid::error::Result;
 use pellucid::model::config::Config;
 use pellucid::model::train_graph::TrainGraph;
 use pellucid::model::weights::Weights;
+use pellucid::train::evaluate::Batches;
 use pellucid::train::launch::{model_config, options};
 use pellucid::train::optimizer::AdamW;
 use pellucid::train::run::RunConfig;
 use pellucid::train::schedule::Schedule;
-use pellucid::train::evaluate::Batches;
-use pellucid::train::tasks;
 use pellucid::train::step::Stepper;
+use pellucid::train::tasks;
 
 /// `threads`; 0 asks `PELLUCID_THREADS`, then (still 0) takes all cores.
 pub(crate) fn threads(threads: usize) -> usize {

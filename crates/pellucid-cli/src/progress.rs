@@ -6,9 +6,10 @@ use crate::out;
 use crate::plan;
 use crate::signal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pellucid::train::launch::{model_config, options};
+use pellucid::model::config::Config;
+use pellucid::train::launch::options;
 use pellucid::train::pretrain::{Control, Event, Observer};
-use pellucid::train::run::RunConfig;
+use pellucid::train::run::{RunConfig, TaskKind};
 use pellucid::train::step::StepReport;
 use std::time::{Duration, Instant};
 
@@ -49,16 +50,16 @@ impl<'r> Progress<'r> {
         }
     }
 
-    /// The yardstick: what an update needs, what this computer reaches.
-    fn measure(&mut self, vocab: usize) {
-        let Ok(config) = model_config(self.run, vocab) else { return };
-        if !self.quiet {
-            let time = self.run.time(&config);
-            let tokens = self.run.tokens_per_step(&config) as f64;
-            self.flops = 3.0 * Costs::of(&config, time).forward as f64 * tokens;
-            let pool = plan::pool(self.run.train.threads);
-            self.peak = measure::peak(&pool, options(self.run, &config).precision);
+    /// The yardstick: what an update needs, what this computer reaches. Only where all rows are alike.
+    fn measure(&mut self, config: &Config) {
+        if self.quiet || self.run.data.task != TaskKind::Language {
+            return;
         }
+        let time = self.run.time(config);
+        let tokens = self.run.tokens_per_step(config) as f64;
+        self.flops = 3.0 * Costs::of(config, time).forward as f64 * tokens;
+        let pool = plan::pool(self.run.train.threads);
+        self.peak = measure::peak(&pool, options(self.run, config, None).precision);
     }
 
     fn on_step(&mut self, report: &StepReport) {
@@ -100,10 +101,10 @@ impl Observer for Progress<'_> {
                 self.last_line = Instant::now();
                 self.say(&format!("turning text into ids: {}%", done * 100 / total));
             }
-            Event::Data { train, validation, vocab, .. } => {
+            Event::Data { config, train, validation, vocab, .. } => {
                 let (train, held) = (out::short(*train as f64), out::short(*validation as f64));
                 self.say(&format!("{train} tokens to train on, {held} held out, V={vocab}"));
-                self.measure(*vocab);
+                self.measure(config);
             }
             Event::Budget(budget) => self.say(&format!("memory: {budget}")),
             Event::Started { step, steps, parameters, resumed } => {

@@ -137,16 +137,22 @@ impl<'a> Workload<'a> {
         let moving = ranges.iter().map(|r| r.len() as u64).sum();
         let grads = Buffer::zeros(weights.data().len());
         let positions = batch * config.context;
-        Ok(Self { pool, graph, weights, optimizer, grads, ranges, moving, config, batch, positions })
+        Ok(Self {
+            pool,
+            graph,
+            weights,
+            optimizer,
+            grads,
+            ranges,
+            moving,
+            config,
+            batch,
+            positions,
+        })
     }
 
     /// One step, and its parts into `rows`; the loss.
-    fn step(
-        &mut self,
-        step: u64,
-        batch: &Batch,
-        rows: &mut Rows,
-    ) -> Result<f32> {
+    fn step(&mut self, step: u64, batch: &Batch, rows: &mut Rows) -> Result<f32> {
         let start = Instant::now();
         let info = RunInfo { training: true, seed: 1, step, grad_scale: 1.0 };
         let Self { pool, graph, weights, grads, .. } = self;

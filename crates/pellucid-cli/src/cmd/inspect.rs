@@ -40,7 +40,7 @@ pub(crate) struct Costs {
 impl Costs {
     pub(crate) fn of(config: &Config, time: usize) -> Self {
         let specs = parameters(config);
-        let matrix = |s: &&ParamSpec| s.name.starts_with("blocks") && s.shape.len() == 2;
+        let matrix = |s: &&ParamSpec| s.name.contains("blocks.") && s.shape.len() == 2;
         let blocks: usize = specs.iter().filter(matrix).map(ParamSpec::len).sum();
         let matrices = (blocks + config.vocab * config.width) as u64;
         let seen = config.window.unwrap_or(time).min(time.div_ceil(2));

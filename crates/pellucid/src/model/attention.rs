@@ -76,12 +76,8 @@ fn normalise(m: &mut Builder<'_>, name: &str, qkv: Value) -> Result<Value> {
         return Ok(qkv);
     }
     m.tape.label(format!("{name}.q_norm"));
-    let dims = HeadNormDims {
-        n: m.n(),
-        h: config.heads,
-        kv: config.kv_heads,
-        d: config.head_width,
-    };
+    let dims =
+        HeadNormDims { n: m.n(), h: config.heads, kv: config.kv_heads, d: config.head_width };
     let weights = ["q_norm", "k_norm"].map(|w| m.param(&format!("{name}.{w}.weight")));
     let [q, k] = weights;
     m.push(HeadNorm::new(dims, config.norm_epsilon)?, &[qkv], &[], &[q?, k?])

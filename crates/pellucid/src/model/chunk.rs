@@ -109,4 +109,3 @@ pub(super) fn permute(
         }
     }
 }
-

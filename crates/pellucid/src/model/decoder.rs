@@ -3,8 +3,8 @@
 
 use super::chunk::{Chunk, Want, permute};
 use super::config::{Architecture, Config, Output};
-use super::stored_weights::StoredWeights;
 use super::source::Sources;
+use super::stored_weights::StoredWeights;
 use super::weights::{Weights, parameters};
 use crate::autograd::{RunInfo, Timing};
 use crate::backend::buffer::Buffer;
@@ -22,15 +22,22 @@ pub const MOST_VERIFIED: usize = 8;
 
 /// Only what predicts the next token from those before it decodes.
 fn demand_a_decoder(config: &Config, sources: bool) -> Result<()> {
-    let error = |message: &str, hint: &str| Err(Error::new(Kind::Config, "decode", message).hint(hint));
+    let error =
+        |message: &str, hint: &str| Err(Error::new(Kind::Config, "decode", message).hint(hint));
     if config.architecture == Architecture::Encoder {
-        return error("the model is an encoder: it looks both ways and does not generate", "use it with embed or eval");
+        return error(
+            "the model is an encoder: it looks both ways and does not generate",
+            "use it with embed or eval",
+        );
     }
     if config.output != Output::Tokens {
         return error("the model scores labels, not tokens", "use it with eval");
     }
     if config.has_source() != sources {
-        return error("the model is an encoder-decoder: it says something about a source", "use it with translate");
+        return error(
+            "the model is an encoder-decoder: it says something about a source",
+            "use it with translate",
+        );
     }
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! activations stay in the cache and whose gradients are added up: the same sum, in a fraction of the memory. Rows of
 //! different lengths are sorted by them before, so that hardly anything is computed for padding.
 
-use super::batch::{PASS_TOKENS, cut};
 pub use super::batch::{Batch, IGNORE, counted, pass_rows};
+use super::batch::{PASS_TOKENS, cut};
 use super::builder::Shape;
 use super::config::Config;
 use super::graph::{Aim, Graphs, Recipe};
@@ -54,7 +54,8 @@ impl TrainOptions {
 
     /// Rows of a pass of whole rows.
     fn whole(&self) -> usize {
-        let rows = self.pass_rows.unwrap_or_else(|| pass_rows(self.batch, self.time + self.source_time));
+        let rows =
+            self.pass_rows.unwrap_or_else(|| pass_rows(self.batch, self.time + self.source_time));
         rows.clamp(1, self.batch.max(1)).min(self.batch)
     }
 
@@ -202,6 +203,7 @@ fn recipe<'a>(
         true => Aim::Train(Training { accumulates, ..options.training }),
         false => Aim::Loss,
     };
-    let (precision, smoothing) = (options.precision, if training { options.smoothing } else { 0.0 });
+    let (precision, smoothing) =
+        (options.precision, if training { options.smoothing } else { 0.0 });
     Recipe { config, aim, precision, smoothing, stored: None, threads }
 }

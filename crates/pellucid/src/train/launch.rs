@@ -1,10 +1,10 @@
 //! From settings to a trained model: everything that the loop needs, put together.
 
 use super::budget::{available_memory, bytes};
+use super::evaluate::Batches;
 use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
-use super::evaluate::Batches;
 use super::tasks::{self, Longest, Task};
 use crate::autograd::{Recompute, Training};
 use crate::backend::cpu::gemm::Precision;
@@ -73,6 +73,7 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
         })?;
     let facts = assembled.task.facts();
     observer.on(&Event::Data {
+        config: &assembled.config,
         train: facts.train,
         validation: facts.validation,
         vocab: assembled.task.tokenizer().vocab_size(),

@@ -40,6 +40,8 @@ pub enum Event<'a> {
     },
     /// Tokens are ready.
     Data {
+        /// The model's sizes.
+        config: &'a Config,
         /// Training tokens.
         train: u64,
         /// Validation tokens.

@@ -49,7 +49,9 @@ fn step(
     let mut graph = TrainGraph::new(config, options(recompute), threads).unwrap();
     let mut grads = vec![f32::NAN; weights.data().len()];
     let pool = Pool::new(threads);
-    let loss = graph.step(&pool, weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info()).unwrap();
+    let loss = graph
+        .step(&pool, weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info())
+        .unwrap();
     for spec in weights.specs() {
         let piece = &grads[spec.range()];
         assert!(piece.iter().all(|g| g.is_finite()), "{} has no finite gradient", spec.name);
@@ -129,7 +131,9 @@ fn accumulated_gradients_are_the_sum() {
     let mut twice = vec![0.0; weights.data().len()];
     let half = RunInfo { grad_scale: 0.5, ..run_info() };
     for first in [true, false] {
-        graph.step(&pool, &weights, &mut twice, first, &Batch::of(B, &ids, &targets), half).unwrap();
+        graph
+            .step(&pool, &weights, &mut twice, first, &Batch::of(B, &ids, &targets), half)
+            .unwrap();
     }
     let (_, once) = step(&config, &weights, Recompute::Nothing, 1);
     for spec in weights.specs() {
@@ -146,7 +150,9 @@ fn bf16_products_stay_near_f32() {
     let mut grads = vec![0.0; weights.data().len()];
     let o = TrainOptions { precision: Precision::Bf16, ..options(Recompute::Nothing) };
     let mut graph = TrainGraph::new(&config, o, 2).unwrap();
-    let low = graph.step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info()).unwrap();
+    let low = graph
+        .step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info())
+        .unwrap();
     let (full, _) = step(&config, &weights, Recompute::Nothing, 2);
     assert!((low - full).abs() <= 0.03 * full, "{low} {full}");
     assert!(low.to_bits() != full.to_bits(), "bf16 is a precision of its own");
@@ -164,9 +170,11 @@ fn passes_of_a_few_rows_change_neither_loss_nor_gradients() {
             let o = TrainOptions { pass_rows, ..options(Recompute::Cheap) };
             let mut graph = TrainGraph::new(&config, o, 2).unwrap();
             let mut grads = vec![f32::NAN; weights.data().len()];
-            let loss =
-                graph.step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info()).unwrap();
-            let (mean, each) = graph.evaluate(&pool, &weights, &Batch::of(B, &ids, &targets)).unwrap();
+            let loss = graph
+                .step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run_info())
+                .unwrap();
+            let (mean, each) =
+                graph.evaluate(&pool, &weights, &Batch::of(B, &ids, &targets)).unwrap();
             (loss, grads, mean, each)
         };
         let whole = run(Some(B));
@@ -202,7 +210,10 @@ fn dropout_depends_on_the_step_and_only_on_it() {
     let mut graph = TrainGraph::new(&config, options(Recompute::Nothing), 2).unwrap();
     let mut at = |step| {
         let run = RunInfo { step, ..run_info() };
-        graph.step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run).unwrap().to_bits()
+        graph
+            .step(&pool, &weights, &mut grads, true, &Batch::of(B, &ids, &targets), run)
+            .unwrap()
+            .to_bits()
     };
     let (a, b, again) = (at(1), at(2), at(1));
     assert_eq!(a, again);
@@ -218,13 +229,17 @@ fn bad_ids_and_targets_are_errors_that_name_them() {
     let (ids, targets) = batch(&config);
     let mut bad = ids.clone();
     bad[5] = 37;
-    let error = graph.evaluate(&pool, &weights, &Batch::of(B, &bad, &targets)).unwrap_err().to_string();
+    let error =
+        graph.evaluate(&pool, &weights, &Batch::of(B, &bad, &targets)).unwrap_err().to_string();
     assert!(error.contains("37"), "{error}");
     let mut bad = targets.clone();
     bad[5] = -7;
     let error = graph.evaluate(&pool, &weights, &Batch::of(B, &ids, &bad)).unwrap_err().to_string();
     assert!(error.contains("-7"), "{error}");
-    let error = graph.evaluate(&pool, &weights, &Batch::of(B, &ids[1..], &targets)).unwrap_err().to_string();
+    let error = graph
+        .evaluate(&pool, &weights, &Batch::of(B, &ids[1..], &targets))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("32 ids"), "{error}");
     let long = TrainOptions { time: 25, ..options(Recompute::Nothing) };
     let error = TrainGraph::new(&config, long, 1).unwrap_err().to_string();

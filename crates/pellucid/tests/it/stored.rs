@@ -110,7 +110,8 @@ fn the_scorer_agrees_with_evaluation_in_f32() {
             let options = TrainOptions::new(b, t);
             let plain = stored.dequantised(&config).unwrap();
             let mut graph = TrainGraph::new(&config, options, 2).unwrap();
-            let (_, expected) = graph.evaluate(&pool, &plain, &Batch::of(b, &ids, &targets)).unwrap();
+            let (_, expected) =
+                graph.evaluate(&pool, &plain, &Batch::of(b, &ids, &targets)).unwrap();
             assert!(got[5..9].iter().all(|&l| l == 0.0));
             let mean = |l: &[f64]| l.iter().sum::<f64>() / (b * t - 4) as f64;
             let expected: Vec<f64> = expected.iter().map(|&l| f64::from(l)).collect();

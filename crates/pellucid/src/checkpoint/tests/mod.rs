@@ -319,6 +319,7 @@ fn generation_defaults_travel() {
         bos: Some(1),
         eos: vec![2, 3],
         pad: Some(0),
+        decoder_start: Some(1),
     };
     let greedy = GenerationConfig { temperature: 0.0, ..Default::default() };
     for config in [full, greedy, GenerationConfig::default()] {

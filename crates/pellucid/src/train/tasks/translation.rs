@@ -38,8 +38,12 @@ impl Frame {
     pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
         let ids = tokenizer.special_ids();
         let Some(end) = ids.eos else {
-            return Err(Error::new(Kind::Config, "translation", "the tokenizer has no token that ends a text")
-                .hint("let data.tokenizer = bpe learn one, or give one with </s>"));
+            return Err(Error::new(
+                Kind::Config,
+                "translation",
+                "the tokenizer has no token that ends a text",
+            )
+            .hint("let data.tokenizer = bpe learn one, or give one with </s>"));
         };
         // Marian starts with the padding token, others with the one that begins a text.
         let start = ids.bos.or(ids.pad).unwrap_or(end);
@@ -112,7 +116,9 @@ fn read(sources: &[String], targets: &[String], columns: &[String]) -> Result<Ve
     for (i, source) in sources.iter().enumerate() {
         let from = match targets.get(i) {
             Some(target) => ParallelSource::Files { source: source.into(), target: target.into() },
-            None => ParallelSource::Columns { path: PathBuf::from(source), columns: columns.clone() },
+            None => {
+                ParallelSource::Columns { path: PathBuf::from(source), columns: columns.clone() }
+            }
         };
         pairs.extend(read_parallel(&from)?);
     }
@@ -167,7 +173,8 @@ impl Task for Translation {
     fn longest(&self) -> Option<Longest> {
         let longest = |side: fn(&Ragged) -> usize| self.train.iter().map(side).max().unwrap_or(0);
         // The end of the source; the start of what the decoder reads.
-        let (time, source_time) = (longest(|e| e.target.len()) + 1, longest(|e| e.source.len()) + 1);
+        let (time, source_time) =
+            (longest(|e| e.target.len()) + 1, longest(|e| e.source.len()) + 1);
         Some(Longest { time, source_time })
     }
 

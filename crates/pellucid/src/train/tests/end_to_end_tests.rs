@@ -62,7 +62,7 @@ fn a_character_model_learns_and_continues_bit_for_bit() {
     let run = settings(root.path(), "straight");
     let mut data = None;
     let mut observer = |event: &Event<'_>| {
-        if let Event::Data { train, validation, vocab, bytes_per_token } = event {
+        if let Event::Data { train, validation, vocab, bytes_per_token, .. } = event {
             data = Some((*train, *validation, *vocab, *bytes_per_token));
         }
         Control::Continue

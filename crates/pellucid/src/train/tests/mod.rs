@@ -94,12 +94,7 @@ impl Graph for Bowl {
         Ok(if self.nan_loss == Some(run.step) { f32::NAN } else { loss / weights.count() as f32 })
     }
 
-    fn evaluate(
-        &mut self,
-        _: &Pool,
-        weights: &Weights,
-        batch: &Batch,
-    ) -> Result<(f32, Vec<f32>)> {
+    fn evaluate(&mut self, _: &Pool, weights: &Weights, batch: &Batch) -> Result<(f32, Vec<f32>)> {
         let (ids, targets) = (&*batch.ids, &*batch.targets);
         self.evaluations += 1;
         let rise = self.rising * self.evaluations as f32;
