@@ -126,6 +126,15 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Writes `chat_template.jinja` into a folder, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_folder(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("chat_template.jinja");
+        files::replace(CHAT, &path, |w| w.write_all(self.source.as_bytes()))
+    }
+
     /// The text of a conversation, as `apply_chat_template` of `transformers` has it. Special tokens
     /// are spelled out, and [`super::Tokenizer::encode`] gives their ids; so it does for those that
     /// a stranger spells in a message.

@@ -272,6 +272,10 @@ fn templates_come_from_the_folder_of_a_checkpoint() {
     );
     write("chat_template.jinja", "file");
     assert_eq!((show(None).as_str(), show(Some("tool_use")).as_str()), ("file", "t"));
+    let other = tempfile::tempdir().unwrap();
+    read(None).unwrap().unwrap().save_folder(other.path()).unwrap();
+    let saved = ChatTemplate::from_folder(other.path(), None).unwrap().unwrap();
+    assert_eq!(saved.source(), "file");
     write("chat_template.jinja", "\n{% bad %}");
     let error = read(None).unwrap_err().to_string();
     assert!(error.contains("line 2") && error.contains("chat_template.jinja"), "{error}");
