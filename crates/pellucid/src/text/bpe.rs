@@ -4,12 +4,14 @@
 //! as Radford et al. 2019 have it for GPT-2.
 
 use super::characters::special_token;
-use super::tokenizer::{Specials, Tokenizer, guard};
+use super::special::Specials;
+use super::tokenizer::{Tokenizer, guard};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -51,30 +53,7 @@ impl Tokenizer {
         let level = ByteLevel::new(false, true, true);
         let mut hub = Hub::new(BPE::default());
         hub.with_pre_tokenizer(Some(level)).with_decoder(Some(level));
-        // The trainer's iterator yields plain texts: the first error ends it and is kept here.
-        let failed = Mutex::new(None);
-        let bytes = std::sync::atomic::AtomicUsize::new(0);
-        let plain = texts.into_iter().map_while(|text| match text {
-            Ok(text) => {
-                bytes.fetch_add(text.as_ref().len(), std::sync::atomic::Ordering::Relaxed);
-                Some(text)
-            }
-            Err(e) => {
-                *failed.lock().unwrap_or_else(|p| p.into_inner()) = Some(e);
-                None
-            }
-        });
-        guard("train bpe", || hub.train(&mut trainer, plain).map(|_| ()))?;
-        if let Some(e) = failed.into_inner().unwrap_or_else(|p| p.into_inner()) {
-            return Err(e);
-        }
-        if bytes.into_inner() == 0 {
-            return Err(Error::new(
-                Kind::Input,
-                "train bpe",
-                "the text is empty; nothing to learn",
-            ));
-        }
+        learn("train bpe", texts, |texts| hub.train(&mut trainer, texts).map(|_| ()))?;
         let json = guard("train bpe", || hub.to_string(false))?;
         Self::from_json(json)?.named(specials)
     }
@@ -124,5 +103,39 @@ impl Tokenizer {
         Self::from_json(file.to_string()).map_err(|e| {
             e.fact(format!("made from {} and {}", vocabulary.display(), merges.display()))
         })
+    }
+}
+
+/// Runs a trainer on texts that may fail to be read.
+pub(super) fn learn<S, I>(
+    operation: &'static str,
+    texts: I,
+    run: impl FnOnce(&mut (dyn Iterator<Item = S> + Send)) -> tokenizers::Result<()>,
+) -> Result<()>
+where
+    S: AsRef<str> + Send,
+    I: IntoIterator<Item = Result<S>>,
+    I::IntoIter: Send,
+{
+    // The trainer's iterator yields plain texts: the first error ends it and is kept here.
+    let failed = Mutex::new(None);
+    let bytes = AtomicUsize::new(0);
+    let mut plain = texts.into_iter().map_while(|text| match text {
+        Ok(text) => {
+            bytes.fetch_add(text.as_ref().len(), Ordering::Relaxed);
+            Some(text)
+        }
+        Err(e) => {
+            *failed.lock().unwrap_or_else(|p| p.into_inner()) = Some(e);
+            None
+        }
+    });
+    guard(operation, || run(&mut plain))?;
+    if let Some(e) = failed.into_inner().unwrap_or_else(|p| p.into_inner()) {
+        return Err(e);
+    }
+    match bytes.into_inner() {
+        0 => Err(Error::new(Kind::Input, operation, "the text is empty; nothing to learn")),
+        _ => Ok(()),
     }
 }

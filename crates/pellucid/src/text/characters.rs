@@ -1,6 +1,7 @@
 //! One id per character, one id per byte: no training, nothing to download.
 
-use super::tokenizer::{Origin, Specials, Tokenizer};
+use super::special::Specials;
+use super::tokenizer::{Origin, Tokenizer};
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -148,6 +149,9 @@ impl Tokenizer {
             eos: id(&specials.eos),
             unk: id(&specials.unk),
             pad: id(&specials.pad),
+            cls: id(&specials.cls),
+            sep: id(&specials.sep),
+            mask: id(&specials.mask),
         };
         Ok(self)
     }

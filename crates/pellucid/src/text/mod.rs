@@ -7,14 +7,26 @@
 mod bpe;
 mod cache;
 mod characters;
+mod chat;
+mod chat_ids;
+mod chat_python;
 mod cut;
+mod pair;
 mod parse;
 mod pieces;
+mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
+mod word_piece;
 
+pub use chat::{ChatMessage, ChatOptions, ChatTemplate};
+pub use chat_ids::ChatIds;
+pub use chat_python::ChatDate;
 pub use cut::piece_end;
+pub use pair::Encoded;
+pub use special::{SpecialIds, Specials};
 pub use stream::StreamDecoder;
-pub use tokenizer::{Flavor, Origin, SpecialIds, Specials, Tokenizer};
+pub use tokenizer::{Flavor, Origin, Tokenizer};
+pub use word_piece::WordPieceOptions;

@@ -3,9 +3,11 @@
 use super::characters::{CharTable, EACH};
 use super::cut;
 use super::pieces::{Pieces, byte_characters};
-use super::tokenizer::{Flavor, Inner, SpecialIds, Tokenizer, guard};
+use super::special::SpecialIds;
+use super::tokenizer::{Flavor, Inner, Tokenizer, guard};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -31,12 +33,17 @@ impl Tokenizer {
     }
 
     /// Reads the tokenizer of a checkpoint folder: `tokenizer.json`, with the special tokens that
-    /// `tokenizer_config.json` names, or GPT-2's two files.
+    /// `tokenizer_config.json` names; GPT-2's two files; or BERT's `vocab.txt`.
     ///
     /// # Errors
     /// The folder has no tokenizer that this reads, or a file in it is broken.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let has = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        let config = match has("tokenizer_config.json") {
+            None => Value::Null,
+            Some(path) => serde_json::from_str(&files::read_text(READ, &path)?)
+                .map_err(|e| Error::new(Kind::Format, READ, format!("{}: {e}", path.display())))?,
+        };
         let mut tokenizer = if let Some(path) = has("tokenizer.json") {
             Self::from_file(&path)?
         } else if let (Some(vocabulary), Some(merges)) = (
@@ -44,28 +51,19 @@ impl Tokenizer {
             has("merges.txt").or_else(|| has("vocab.bpe")),
         ) {
             Self::from_gpt2(&vocabulary, &merges)?
+        } else if let Some(path) = has("vocab.txt") {
+            Self::from_vocab_txt(&path, &config)?
         } else {
             return Err(none(folder));
         };
-        if let Some(path) = has("tokenizer_config.json") {
-            let text = files::read_text(READ, &path)?;
-            let config: Value = serde_json::from_str(&text)
-                .map_err(|e| Error::new(Kind::Format, READ, format!("{}: {e}", path.display())))?;
-            let id = |name: &str| {
-                let token = &config[name];
-                token
-                    .as_str()
-                    .or_else(|| token["content"].as_str())
-                    .and_then(|token| tokenizer.piece_to_id(token))
-            };
-            let guess = tokenizer.special;
-            tokenizer.special = SpecialIds {
-                bos: id("bos_token").or(guess.bos),
-                eos: id("eos_token").or(guess.eos),
-                unk: id("unk_token").or(guess.unk),
-                pad: id("pad_token").or(guess.pad),
-            };
-        }
+        let id = |name: &str| {
+            let token = &config[name];
+            token
+                .as_str()
+                .or_else(|| token["content"].as_str())
+                .and_then(|token| tokenizer.piece_to_id(token))
+        };
+        tokenizer.special = tokenizer.special.renamed(id);
         Ok(tokenizer)
     }
 
@@ -90,7 +88,7 @@ impl Tokenizer {
         let pieces = Pieces::new(&hub, &tokens);
         let marked = marked(&hub);
         let (flavor, table) = flavor(&hub, &tokens);
-        let special = guess(&hub);
+        let special = guess(&hub, &json);
         let cache = cut::cuttable(&hub).then(Mutex::default);
         let (ordinary, fingerprint) = (OnceLock::new(), OnceLock::new());
         let inner =
@@ -124,12 +122,12 @@ fn none(folder: &Path) -> Error {
     }
     let error =
         Error::new(Kind::Io, READ, format!("{}: no tokenizer.json in it", folder.display()));
-    if folder.join("tokenizer.model").is_file() || folder.join("vocab.txt").is_file() {
+    if folder.join("tokenizer.model").is_file() {
         return error.fact("it has an older vocabulary file").hint(
             "convert it once: python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('.').save_pretrained('.')\"",
         );
     }
-    error.hint("expected tokenizer.json, or vocab.json (encoder.json) with merges.txt (vocab.bpe)")
+    error.hint("expected tokenizer.json, vocab.json (encoder.json) with merges.txt (vocab.bpe), or vocab.txt")
 }
 
 /// Spelling of each id; the ids must not be absurdly sparse, as the embedding has a row for each.
@@ -222,7 +220,7 @@ fn merges(hub: &Hub) -> Option<usize> {
 }
 
 /// The special tokens by the names that are in use.
-fn guess(hub: &Hub) -> SpecialIds {
+fn guess(hub: &Hub, json: &str) -> SpecialIds {
     let added = hub.get_added_vocabulary();
     let first = |names: &[&str]| {
         names.iter().find(|name| added.is_special_token(name)).and_then(|n| hub.token_to_id(n))
@@ -231,8 +229,10 @@ fn guess(hub: &Hub) -> SpecialIds {
         Model::BPE(model) => model.unk_token.as_deref().and_then(|t| model.token_to_id(t)),
         Model::WordLevel(model) => model.token_to_id(&model.unk_token),
         Model::WordPiece(model) => model.token_to_id(&model.unk_token),
-        Model::Unigram(_) => None,
+        Model::Unigram(_) => unigram_unknown(json),
     };
+    // RoBERTa's names; elsewhere <s> only begins a text.
+    let masks = first(&["<mask>"]).is_some();
     SpecialIds {
         bos: first(&["<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>", "[BOS]"]),
         eos: first(&[
@@ -246,5 +246,21 @@ fn guess(hub: &Hub) -> SpecialIds {
         ]),
         unk: unk.or_else(|| first(&["<unk>", "[UNK]"])),
         pad: first(&["<pad>", "[PAD]", "<|pad|>"]),
+        cls: first(&["[CLS]", "<cls>"]).or(if masks { first(&["<s>"]) } else { None }),
+        sep: first(&["[SEP]", "<sep>"]).or(if masks { first(&["</s>"]) } else { None }),
+        mask: first(&["[MASK]", "<mask>"]),
     }
+}
+
+/// The unknown token of a Unigram model, which is private to its crate; the file has it.
+fn unigram_unknown(json: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct File {
+        model: Unigram,
+    }
+    #[derive(Deserialize)]
+    struct Unigram {
+        unk_id: Option<u32>,
+    }
+    serde_json::from_str::<File>(json).ok()?.model.unk_id
 }

@@ -4,6 +4,7 @@ use super::cache::Cache;
 use super::characters::CharTable;
 use super::cut::Segments;
 use super::pieces::{Pieces, Stitch};
+use super::special::SpecialIds;
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,51 +23,6 @@ pub enum Flavor {
     ByteLevel,
     /// Anything else that a `tokenizer.json` can describe.
     Other,
-}
-
-/// Names of special tokens, for building a tokenizer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Specials {
-    /// Begins a text.
-    pub bos: Option<String>,
-    /// Ends a text.
-    pub eos: Option<String>,
-    /// Stands for whatever the vocabulary lacks.
-    pub unk: Option<String>,
-    /// Fills up a row; never learned.
-    pub pad: Option<String>,
-}
-
-impl Specials {
-    /// Only `<|endoftext|>`, as GPT-2 has it.
-    #[must_use]
-    pub fn end_of_text() -> Self {
-        Self { eos: Some("<|endoftext|>".into()), ..Self::default() }
-    }
-
-    /// The names in a fixed order, each once.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = vec![];
-        for name in [&self.unk, &self.pad, &self.bos, &self.eos].into_iter().flatten() {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-        names
-    }
-}
-
-/// Ids of the special tokens that a tokenizer has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpecialIds {
-    /// Begins a text.
-    pub bos: Option<u32>,
-    /// Ends a text.
-    pub eos: Option<u32>,
-    /// Stands for whatever the vocabulary lacks.
-    pub unk: Option<u32>,
-    /// Fills up a row; never learned.
-    pub pad: Option<u32>,
 }
 
 /// Where a text came from, for errors: bytes and lines before it, both counted from 0.
@@ -281,7 +237,7 @@ impl Tokenizer {
         self.inner.flavor
     }
 
-    /// Ids of the begin, end, unknown and padding tokens.
+    /// Ids of the tokens that have a meaning of their own.
     #[must_use]
     pub fn special_ids(&self) -> SpecialIds {
         self.special
@@ -353,11 +309,9 @@ impl Tokenizer {
         let mut config = serde_json::Map::new();
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
         config.insert("clean_up_tokenization_spaces".into(), false.into());
-        let special = self.special;
-        let ids = [special.bos, special.eos, special.unk, special.pad];
-        for (name, id) in ["bos_token", "eos_token", "unk_token", "pad_token"].iter().zip(ids) {
+        for (name, id) in self.special.named() {
             if let Some(piece) = id.and_then(|id| self.id_to_piece(id)) {
-                config.insert((*name).into(), piece.into());
+                config.insert(name.into(), piece.into());
             }
         }
         self.save(&folder.join("tokenizer.json"))?;

@@ -3,7 +3,9 @@
 
 mod batches;
 mod corpora;
+mod instructions;
 mod labels;
+mod masks;
 mod ragged;
 mod shards;
 mod worlds;

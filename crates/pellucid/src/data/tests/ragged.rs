@@ -110,6 +110,8 @@ fn long_examples_are_refused_or_counted() {
     let mut all = examples(20);
     all[13].source = vec![1; 90];
     all[17].target = vec![1; 150];
+    // As long as may be.
+    all[14] = Ragged { source: vec![1; 80], target: vec![1; 20] };
     let limited = RaggedOptions { longest: Some(80), ..options(Fill::Tokens(100), Order::Random) };
     let error = RaggedBatches::new(all.clone(), limited).unwrap_err().to_string();
     assert!(error.contains("example 13 has 90 source ids"), "{error}");

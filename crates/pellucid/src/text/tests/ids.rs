@@ -95,6 +95,7 @@ fn files_come_back_as_they_were_and_keep_their_kind() {
         eos: Some("<end>".into()),
         unk: None,
         pad: Some("<pad>".into()),
+        ..Specials::default()
     };
     let texts = || (0..9).map(|_| Ok("some words, and some words again\n"));
     let made = [

@@ -1,8 +1,10 @@
 // Tests may print: a skipped one says so, and speeds are worth seeing.
 #![allow(clippy::print_stderr)]
 
+mod golden;
 mod ids;
 mod streams;
+mod word_pieces;
 
 use super::*;
 use std::path::{Path, PathBuf};
