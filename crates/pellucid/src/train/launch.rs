@@ -11,6 +11,7 @@ use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::checkpoint::{self, GenerationConfig, StoredType};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::model::config::Config;
 use crate::model::train_graph::{TrainGraph, TrainOptions, pass_rows};
 use crate::model::weights::{ParamSpec, Weights, parameters};
@@ -48,6 +49,18 @@ pub fn assemble(
 }
 
 impl Assembled {
+    /// The weights that the run starts with: those of the model that it starts from, and fresh ones.
+    ///
+    /// # Errors
+    /// A model to start from that cannot be read or has other sizes.
+    pub fn weights(&self, run: &RunConfig) -> Result<Weights> {
+        let fresh = Weights::init(&self.config, run.train.seed);
+        match tasks::start_folder(run)? {
+            None => Ok(fresh),
+            Some(folder) => taken_over(fresh, &checkpoint::load(&folder)?.weights, &folder),
+        }
+    }
+
     /// The graph of a micro-batch for a pool of `threads`.
     ///
     /// # Errors
@@ -81,7 +94,7 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
     });
     let pool = Pool::new(run.train.threads);
     let mut graph = assembled.graph(run, pool.threads())?;
-    let mut weights = Weights::init(&assembled.config, run.train.seed);
+    let mut weights = assembled.weights(run)?;
     let job = Job {
         run,
         config: &assembled.config,
@@ -94,13 +107,41 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
     pretrain(job, observer)
 }
 
-/// The model's sizes, once the data are known.
+/// `fresh` weights with those of another model where it has them. Only what stands on the stack may be new.
+fn taken_over(mut fresh: Weights, from: &Weights, folder: &Path) -> Result<Weights> {
+    let new = |name: &str| ["head", "pooler"].iter().any(|part| name.starts_with(part));
+    let mut missing = vec![];
+    for spec in fresh.specs().to_vec() {
+        let found = from.specs().iter().find(|s| s.name == spec.name && s.shape == spec.shape);
+        match found {
+            Some(_) => fresh.get_mut(&spec.name)?.copy_from_slice(from.get(&spec.name)?),
+            None if new(&spec.name) => {}
+            None => missing.push(format!("{} {:?}", spec.name, spec.shape)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(fresh);
+    }
+    let message = format!("{}: the model lacks parameters that the run needs", folder.display());
+    let error = Error::new(Kind::Config, "train", message)
+        .hint("leave the sizes in [model] out: they follow from the model to start from");
+    Err(missing.into_iter().fold(error, Error::fact))
+}
+
+/// The model's sizes, once the data are known: those of the model to start from, or as `[model]` says.
 ///
 /// # Errors
 /// Sizes that contradict each other or the data.
 pub fn model_config(run: &RunConfig, task: &dyn Task) -> Result<Config> {
     let vocab = task.tokenizer().vocab_size();
-    let mut config = run.model_config(vocab)?;
+    let mut config = match tasks::start_folder(run)? {
+        None => run.model_config(vocab)?,
+        Some(folder) => {
+            let (_, config) = checkpoint::load_config(&folder)?;
+            let dropout = run.model.dropout.unwrap_or(config.dropout);
+            Config { dropout, ..config }
+        }
+    };
     task.fit(&mut config)?;
     config.validate()?;
     if config.vocab < vocab {
@@ -171,6 +212,7 @@ pub struct ModelFolder {
     config: Config,
     tokenizer: Tokenizer,
     generation: GenerationConfig,
+    template: Option<String>,
 }
 
 impl ModelFolder {
@@ -186,7 +228,8 @@ impl ModelFolder {
             decoder_start: task.decoder_start(),
             ..GenerationConfig::default()
         };
-        Self { config: config.clone(), tokenizer: tokenizer.clone(), generation }
+        let template = task.template().map(|t| t.source().to_owned());
+        Self { config: config.clone(), tokenizer: tokenizer.clone(), generation, template }
     }
 }
 
@@ -195,7 +238,14 @@ impl Store for ModelFolder {
         let json = Some(self.tokenizer.to_json());
         let (config, generation) = (&self.config, &self.generation);
         checkpoint::save(folder, config, weights, json, generation, StoredType::F32)?;
-        self.tokenizer.save_folder(folder)
+        self.tokenizer.save_folder(folder)?;
+        match &self.template {
+            None => Ok(()),
+            Some(text) => {
+                let path = folder.join("chat_template.jinja");
+                files::replace("train", &path, |w| w.write_all(text.as_bytes()))
+            }
+        }
     }
 
     fn load(&self, folder: &Path, weights: &mut Weights) -> Result<()> {

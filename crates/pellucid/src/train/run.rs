@@ -27,8 +27,10 @@ pub enum TaskKind {
     Translation,
     /// Tokens that were masked (BERT).
     Masked,
-    /// The label of a text, or a number for it.
+    /// The label of a text, or of a pair of texts.
     Labels,
+    /// A number for a text, or for a pair of texts.
+    Numbers,
     /// The assistant's answers in conversations.
     Instructions,
 }
@@ -168,7 +170,7 @@ sections! {
     }
     /// What is read.
     data: DataKeys {
-        /// language, translation, masked, labels or instructions.
+        /// language, translation, masked, labels, numbers or instructions.
         task: TaskKind = TaskKind::Language,
         /// Files, folders or patterns to train on.
         train: Vec<String> = vec![],
@@ -180,6 +182,12 @@ sections! {
         validation_target: Vec<String> = vec![],
         /// Columns by name or number from 1: source and target; or text, second text where there is one, and label.
         columns: Vec<String> = vec![],
+        /// Whether tables begin with a line of names; follows: where columns are named, they do.
+        header: Option<bool> = None,
+        /// Masked: share of the tokens that are to be guessed.
+        mask_rate: f64 = 0.15,
+        /// Masked: whether all pieces of a word are hidden, or none.
+        whole_words: bool = false,
         /// Examples with more tokens on a side are left out; 0: they are refused where the context is shorter.
         longest: usize = 0,
         /// random or bucketed: which examples come together in a batch of examples.
@@ -192,7 +200,7 @@ sections! {
         separator: String = String::new(),
         /// Folder of the prepared tokens; follows: data, inside checkpoint.folder.
         folder: Option<String> = None,
-        /// characters, bytes, bpe, or the path of a tokenizer file.
+        /// characters, bytes, bpe, word_piece, or the path of a tokenizer file; a model to start from brings its own.
         tokenizer: String = "characters".into(),
         /// Vocabulary size when a bpe tokenizer is trained.
         vocab: usize = 4096,

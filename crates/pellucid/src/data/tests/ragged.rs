@@ -3,7 +3,7 @@ use super::*;
 /// `n` examples whose lengths run from 1 to 40 on each side.
 fn examples(n: u64) -> Vec<Ragged> {
     let side = |i, which| vec![7; 1 + random_below(40, 1, i, which) as usize];
-    (0..n).map(|i| Ragged { source: side(i, 0), target: side(i, 1) }).collect()
+    (0..n).map(|i| Ragged { source: side(i, 0), target: side(i, 1), ..Ragged::default() }).collect()
 }
 
 fn options(fill: Fill, order: Order) -> RaggedOptions {
@@ -111,7 +111,7 @@ fn long_examples_are_refused_or_counted() {
     all[13].source = vec![1; 90];
     all[17].target = vec![1; 150];
     // As long as may be.
-    all[14] = Ragged { source: vec![1; 80], target: vec![1; 20] };
+    all[14] = Ragged { source: vec![1; 80], target: vec![1; 20], ..Ragged::default() };
     let limited = RaggedOptions { longest: Some(80), ..options(Fill::Tokens(100), Order::Random) };
     let error = RaggedBatches::new(all.clone(), limited).unwrap_err().to_string();
     assert!(error.contains("example 13 has 90 source ids"), "{error}");

@@ -2,7 +2,7 @@
 
 use super::super::evaluate::Batches;
 use super::super::run::{RunConfig, SamplingKind};
-use super::{Facts, Fnv, Task, learned, read_tokenizer, saved_tokenizer};
+use super::{Facts, Fnv, Task, given_tokenizer, learned, read_tokenizer};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::Batch;
@@ -42,7 +42,7 @@ impl Language {
             true => None,
             false => Some(Corpus::open(&keys.validation, options)?),
         };
-        let tokenizer = match saved_tokenizer(run) {
+        let tokenizer = match given_tokenizer(run) {
             Some(tokenizer) => tokenizer?,
             None => make_tokenizer(run, &corpus, apart.as_ref())?,
         };

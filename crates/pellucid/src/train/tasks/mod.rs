@@ -6,17 +6,24 @@
 use super::evaluate::Batches;
 use super::resume;
 use super::run::{RunConfig, TaskKind};
+use crate::data::Ragged;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::model::config::Config;
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Tokenizer};
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Examples of any lengths as batches.
 pub mod examples;
+/// The assistant's answers in conversations.
+pub mod instructions;
+/// The label of a text, or a number for it.
+pub mod labels;
 /// The next token of a text.
 pub mod language;
+/// Tokens that were hidden.
+pub mod masked;
 /// A text from another.
 pub mod translation;
 
@@ -60,6 +67,10 @@ pub trait Task: Debug {
     /// # Errors
     /// Too little text for a batch; rows beyond the model's context.
     fn batches(&self, run: &RunConfig, config: &Config) -> Result<Box<dyn Batches>>;
+    /// What conversations look like, where it learns from such.
+    fn template(&self) -> Option<&ChatTemplate> {
+        None
+    }
     /// The id with which a decoder starts, where it is not the text's own first.
     fn decoder_start(&self) -> Option<u32> {
         None
@@ -77,16 +88,32 @@ pub fn open(
     Ok(match run.data.task {
         TaskKind::Language => Box::new(language::Language::open(run, progress)?),
         TaskKind::Translation => Box::new(translation::Translation::open(run)?),
-        TaskKind::Masked | TaskKind::Labels | TaskKind::Instructions => {
-            let message = format!("data.task = {:?} is not there yet", run.data.task);
-            return Err(Error::new(Kind::Config, "train", message.to_lowercase()));
-        }
+        TaskKind::Masked => Box::new(masked::Masked::open(run)?),
+        TaskKind::Labels | TaskKind::Numbers => Box::new(labels::Labels::open(run)?),
+        TaskKind::Instructions => Box::new(instructions::Instructions::open(run)?),
     })
 }
 
-/// The tokenizer of the run's last checkpoint, if the settings still name the same one: learning it again would cost
-/// time, and a changed file would change ids.
-pub(super) fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
+/// The folder of the model that the run starts from.
+///
+/// # Errors
+/// No model there.
+pub fn start_folder(run: &RunConfig) -> Result<Option<PathBuf>> {
+    let find = |folder: &String| {
+        let folder = Path::new(folder);
+        resume::find(folder, "best").or_else(|_| resume::find(folder, "last"))
+    };
+    run.train.start.as_ref().map(find).transpose()
+}
+
+/// The tokenizer that need not be made: that of the model to start from; or that of the run's last checkpoint, if the
+/// settings still name the same one: learning it again would cost time, and a changed file would change ids.
+fn given_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
+    match start_folder(run) {
+        Err(e) => return Some(Err(e)),
+        Ok(Some(folder)) => return Some(Tokenizer::from_folder(&folder)),
+        Ok(None) => {}
+    }
     let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
     let saved = RunConfig::load(&last.join("run.toml")).ok()?;
     let same = saved.data.tokenizer == run.data.tokenizer && saved.data.vocab == run.data.vocab;
@@ -94,7 +121,7 @@ pub(super) fn saved_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
 }
 
 /// A tokenizer from where `data.tokenizer` says, unless it is to be learned.
-pub(super) fn read_tokenizer(path: &str) -> Result<Tokenizer> {
+fn read_tokenizer(path: &str) -> Result<Tokenizer> {
     if Path::new(path).is_dir() {
         return Tokenizer::from_folder(Path::new(path));
     }
@@ -105,7 +132,7 @@ pub(super) fn read_tokenizer(path: &str) -> Result<Tokenizer> {
 }
 
 /// A learned tokenizer is kept in the run's data folder, with what it was learned from: `key`.
-pub(super) fn learned(
+fn learned(
     folder: &Path,
     key: &str,
     learn: impl FnOnce() -> Result<Tokenizer>,
@@ -124,23 +151,42 @@ pub(super) fn learned(
     Ok(tokenizer)
 }
 
+fn slices<T>(rows: &[Vec<T>]) -> Vec<&[T]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
+
+fn signed(ids: &[u32]) -> Vec<i32> {
+    ids.iter().map(|&id| id as i32).collect()
+}
+
+fn facts(train: &[Ragged], validation: &[Ragged]) -> Facts {
+    let tokens = |examples: &[Ragged]| examples.iter().map(|e| e.tokens() as u64).sum();
+    Facts { train: tokens(train), validation: tokens(validation), bytes_per_token: None }
+}
+
+/// The longest of `examples` that have no source.
+fn longest(examples: &[Ragged]) -> Longest {
+    let time = examples.iter().map(|e| e.target.len()).max().unwrap_or(0);
+    Longest { time, source_time: 0 }
+}
+
 /// FNV-1a.
-pub(super) struct Fnv(u64);
+struct Fnv(u64);
 
 impl Fnv {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
-    pub(super) fn add(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    pub(super) fn add_ids(&mut self, ids: &[u32]) {
+    fn add_ids(&mut self, ids: &[u32]) {
         self.add(&(ids.len() as u64).to_le_bytes());
         ids.iter().for_each(|id| self.add(&id.to_le_bytes()));
     }
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         format!("{:016x}", self.0)
     }
 }

@@ -3,7 +3,7 @@
 use super::super::evaluate::Batches;
 use super::super::run::RunConfig;
 use super::examples::{ExampleBatches, Make};
-use super::{Facts, Fnv, Longest, Task, learned, read_tokenizer, saved_tokenizer};
+use super::{Facts, Fnv, Longest, Task, facts, given_tokenizer, learned, read_tokenizer, slices};
 use crate::data::{Column, ParallelSource, Ragged, TextPair, read_parallel};
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::Batch;
@@ -65,9 +65,6 @@ impl Make for Frame {
         };
         let given: Vec<_> = examples.iter().map(|e| with(e, Some(self.start), None)).collect();
         let wanted: Vec<_> = examples.iter().map(|e| with(e, None, Some(self.end))).collect();
-        fn slices(rows: &[Vec<i32>]) -> Vec<&[i32]> {
-            rows.iter().map(Vec::as_slice).collect()
-        }
         Batch::ragged(&slices(&given), &slices(&wanted))?.with_source(&slices(&sources))
     }
 }
@@ -84,7 +81,7 @@ impl Translation {
             true => vec![],
             false => read(&keys.validation, &keys.validation_target, &keys.columns)?,
         };
-        let tokenizer = match saved_tokenizer(run) {
+        let tokenizer = match given_tokenizer(run) {
             Some(tokenizer) => tokenizer?,
             None => tokenizer(run, &train)?,
         };
@@ -93,7 +90,7 @@ impl Translation {
             let one = |pair: &TextPair| -> Result<Ragged> {
                 let source = tokenizer.encode_ordinary(&pair.source)?;
                 let target = tokenizer.encode_ordinary(&pair.target)?;
-                Ok(Ragged { source, target })
+                Ok(Ragged { source, target, ..Ragged::default() })
             };
             pairs.iter().map(one).collect()
         };
@@ -136,9 +133,7 @@ fn tokenizer(run: &RunConfig, pairs: &[TextPair]) -> Result<Tokenizer> {
             path => read_tokenizer(path),
         };
     }
-    let name = |s: &str| Some(s.to_owned());
-    let (bos, eos) = (name("<s>"), name("</s>"));
-    let specials = Specials { bos, eos, unk: None, pad: name("<pad>") };
+    let specials = Specials::translation();
     let texts = || pairs.iter().flat_map(|p| [&p.source, &p.target]);
     let mut hash = Fnv::new();
     texts().for_each(|text| hash.add(text.as_bytes()));
@@ -154,12 +149,7 @@ impl Task for Translation {
     }
 
     fn facts(&self) -> Facts {
-        let tokens = |examples: &[Ragged]| examples.iter().map(|e| e.tokens() as u64).sum();
-        Facts {
-            train: tokens(&self.train),
-            validation: tokens(&self.validation),
-            bytes_per_token: None,
-        }
+        facts(&self.train, &self.validation)
     }
 
     fn fit(&self, config: &mut Config) -> Result<()> {
