@@ -27,7 +27,7 @@ pub fn pattern(config: &Config, qkv: &[f32], head: usize) -> Result<Vec<f32>> {
     let mask = Mask { window: config.window, ..Mask::CAUSAL };
     let alibi = config.positions == Positions::Alibi;
     let op = SelfAttention::new(dims, Rule { alibi, ..Rule::new(mask, d) })?;
-    op.pattern(qkv, &[], 0, head)
+    op.pattern(qkv, &[], &[], 0, head)
 }
 
 /// `pattern` (T, S): row `t` says how query `t` shares its attention among the `S` keys.

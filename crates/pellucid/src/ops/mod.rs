@@ -15,18 +15,26 @@ pub mod cross_entropy;
 pub mod dropout;
 /// Token ids to vectors, and where they stand.
 pub mod embedding;
+/// Queries and keys, each head normalised.
+pub mod head_norm;
 /// Each row's last real position.
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
 /// LayerNorm and RMSNorm.
 pub mod norm;
+/// One vector for a whole text.
+pub mod pool;
 /// The residual stream: adding what a layer writes.
 pub mod residual;
 /// Rotary positions.
 pub mod rotary;
+/// Every element times one number.
+pub mod scale;
 /// Run-time dispatch among instruction sets, and elementary functions that vectorise.
 pub mod simd;
+/// The loss of regression.
+pub mod squared_error;
 
 /// What PyTorch says.
 #[cfg(test)]

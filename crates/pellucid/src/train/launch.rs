@@ -1,8 +1,9 @@
 //! From settings to a trained model: everything that the loop needs, put together.
 
+use super::average::average;
 use super::budget::{available_memory, bytes};
 use super::evaluate::Batches;
-use super::pretrain::{Control, Event, Job, Observer, Outcome, pretrain};
+use super::pretrain::{Control, Event, Job, Observer, Outcome, Reason, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
 use super::tasks::{self, Longest, Task};
@@ -104,7 +105,14 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
         store: &assembled.store,
         pool: &pool,
     };
-    pretrain(job, observer)
+    let outcome = pretrain(job, observer)?;
+    let count = run.checkpoint.average;
+    if count > 0 && outcome.reason != Reason::Asked {
+        let root = Path::new(&run.checkpoint.folder);
+        let folder = average(root, count, &assembled.store, &mut weights)?;
+        observer.on(&Event::Averaged { folder: &folder, count });
+    }
+    Ok(outcome)
 }
 
 /// `fresh` weights with those of another model where it has them. Only what stands on the stack may be new.

@@ -8,6 +8,8 @@
 //!
 //! This room does not know operations, terminals, signals or how a model generates.
 
+/// The mean of checkpoints.
+pub mod average;
 /// Memory known before step 1.
 pub mod budget;
 /// Global gradient norm.

@@ -84,6 +84,13 @@ pub enum Event<'a> {
         /// Whether it is the best so far.
         best: bool,
     },
+    /// The last checkpoints were averaged.
+    Averaged {
+        /// Where the mean is.
+        folder: &'a Path,
+        /// Of how many.
+        count: usize,
+    },
     /// Something to look at that does not stop the run.
     Warning(&'a str),
     /// The end.

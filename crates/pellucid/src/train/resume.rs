@@ -111,6 +111,21 @@ pub fn find(folder: &Path, pointer: &str) -> Result<PathBuf> {
     Err(Error::new(Kind::Io, "train", message).hint("give the folder of a run or of a checkpoint"))
 }
 
+/// The checkpoints of a run's folder, oldest first.
+///
+/// # Errors
+/// A folder that cannot be listed.
+pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(run).map_err(|e| Error::io("train", run, e))?;
+    let mut all: Vec<(u64, PathBuf)> = entries
+        .filter_map(|e| e.ok())
+        .filter_map(|e| Some((step_of(e.file_name().to_str()?)?, e.path())))
+        .filter(|(_, path)| path.is_dir())
+        .collect();
+    all.sort();
+    Ok(all.into_iter().map(|(_, path)| path).collect())
+}
+
 impl RunFolder {
     /// Opens or creates the folder and takes its lock, which ends with the process.
     pub fn open(root: &Path, disk: Disk) -> Result<Self> {

@@ -1,8 +1,7 @@
 //! Known checkpoints: logits of `transformers`, PyTorch's ten training steps, a real small Llama.
 
 use crate::support::{distance, golden, shared};
-use pellucid::autograd::{RunInfo, Training};
-use pellucid::backend::cpu::gemm::Precision;
+use pellucid::autograd::RunInfo;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::checkpoint::{self, import_llama2c};
 use pellucid::model::config::Config;

@@ -1,7 +1,6 @@
 //! Weights in fewer bits: the same model as f32 of the same numbers, in memory and on disk.
 
 use crate::support::{distance, ids, shared, tiny, zoo};
-use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::backend::cpu::stored::Format;
 use pellucid::checkpoint::{

@@ -12,7 +12,7 @@ fn wrong(right: Activate, activation: Activation) -> Wrong {
         Activation::Gelu => Activation::GeluTanh,
         Activation::GeluTanh => Activation::Gelu,
         Activation::Relu => Activation::ReluSquared,
-        Activation::ReluSquared | Activation::Silu => Activation::Relu,
+        Activation::ReluSquared | Activation::Silu | Activation::Tanh => Activation::Relu,
     };
     vec![
         ("another activation", Box::new(Activate { activation: other, ..right })),

@@ -25,6 +25,7 @@ struct GeluTanh;
 struct Relu;
 struct ReluSquared;
 struct Silu;
+struct Tanh;
 
 impl Curve for Gelu {
     #[inline(always)]
@@ -94,6 +95,25 @@ impl Curve for Silu {
     fn both<const FMA: bool>(x: f32) -> (f32, f32) {
         let (s, ds) = simd::sigmoid_and_slope::<FMA>(x);
         (x * s, fma::<FMA>(x, ds, s))
+    }
+}
+
+impl Curve for Tanh {
+    #[inline(always)]
+    fn value<const FMA: bool>(x: f32) -> f32 {
+        let far = fma::<FMA>(2.0, simd::sigmoid::<FMA>(2.0 * x), -1.0);
+        // Near 0 the difference loses digits: Taylor's series, whose next term is below 1e-7 of the sum.
+        let q = x * x;
+        let series = fma::<FMA>(q, 62.0 / 2835.0, -17.0 / 315.0);
+        let series = fma::<FMA>(q, series, 2.0 / 15.0);
+        let series = fma::<FMA>(q, series, -1.0 / 3.0);
+        let near = x * fma::<FMA>(q, series, 1.0);
+        if q < 0.09 { near } else { far }
+    }
+    #[inline(always)]
+    fn both<const FMA: bool>(x: f32) -> (f32, f32) {
+        let y = Self::value::<FMA>(x);
+        (y, fma::<FMA>(-y, y, 1.0))
     }
 }
 
@@ -175,6 +195,7 @@ macro_rules! with_curve {
             Activation::Relu => $f::<Relu>($($arg),*),
             Activation::ReluSquared => $f::<ReluSquared>($($arg),*),
             Activation::Silu => $f::<Silu>($($arg),*),
+            Activation::Tanh => $f::<Tanh>($($arg),*),
         }
     };
 }

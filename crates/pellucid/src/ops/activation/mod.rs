@@ -12,6 +12,7 @@
 //! | `Relu` | max(x, 0) | Nair & Hinton 2010 |
 //! | `ReluSquared` | max(x, 0)² | So et al. 2021 (Primer) |
 //! | `Silu` | x / (1 + e^-x) | Elfwing et al. 2017; gated: SwiGLU, Shazeer 2020 |
+//! | `Tanh` | (e^x - e^-x) / (e^x + e^-x) | BERT's pooler, Devlin et al. 2019 |
 //!
 //! Saved: nothing (0 bytes); the backward pass reads the input. Outputs are cheap to recompute.
 //! ReLU's slope at 0 is 0.
@@ -45,12 +46,14 @@ pub enum Activation {
     ReluSquared,
     /// `x / (1 + e^-x)`, also called swish.
     Silu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 impl Activation {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 5] =
-        [Self::Gelu, Self::GeluTanh, Self::Relu, Self::ReluSquared, Self::Silu];
+    pub const ALL: [Self; 6] =
+        [Self::Gelu, Self::GeluTanh, Self::Relu, Self::ReluSquared, Self::Silu, Self::Tanh];
 
     /// Operations of one element, `(act(x), dy · act'(x))`; erf, exp and tanh count as one.
     #[must_use]
@@ -61,6 +64,7 @@ impl Activation {
             Self::Relu => (1, 1),
             Self::ReluSquared => (2, 3),
             Self::Silu => (4, 9),
+            Self::Tanh => (1, 4),
         }
     }
 }

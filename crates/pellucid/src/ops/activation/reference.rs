@@ -38,6 +38,7 @@ pub fn value(activation: Activation, x: f64) -> f64 {
         Activation::Relu => x.max(0.0),
         Activation::ReluSquared => x.max(0.0).powi(2),
         Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -61,6 +62,8 @@ pub fn slope(activation: Activation, x: f64) -> f64 {
             let s = 1.0 / (1.0 + (-x).exp());
             s + x * s * (1.0 - s)
         }
+        // tanh(x)
+        Activation::Tanh => 1.0 - x.tanh().powi(2),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention that remembers keys and values: prefill and single steps of generation.
 
-use super::cpu::{self, Call, Level, View};
-use super::{AttentionDims, Rule, pattern};
+use super::cpu::{self, Biases, Call, Level, View};
+use super::{AttentionDims, Rule, pattern, relative};
 use crate::autograd::{Inference, InferenceOp};
 use crate::error::{Error, Kind, Result};
 
@@ -42,7 +42,7 @@ impl CachedAttention {
 
     /// Prompts use what whole sequences use; a few positions are not worth tiles.
     fn level(&self) -> Level {
-        if self.dims.t < PROMPT {
+        if self.dims.t < PROMPT || self.rule.bias.is_some() {
             return Level::vectors();
         }
         Level::best(&self.dims, self.rule.precision)
@@ -61,6 +61,7 @@ impl CachedAttention {
             dims: self.dims,
             mask: self.rule.mask,
             alibi: self.rule.alibi,
+            biases: None,
             scale: self.rule.scale,
             lengths: &[],
             past,
@@ -127,6 +128,10 @@ impl CachedAttention {
         head: usize,
     ) -> Result<Vec<f32>> {
         self.check(past, new)?;
+        if self.rule.bias.is_some() {
+            let message = "with a relative bias only whole sequences' patterns are shown";
+            return Err(Error::new(Kind::Input, "attention pattern", message));
+        }
         pattern::of(&self.call(qkv, (k_cache, k_cache), (past, new)), b, head)
     }
 }
@@ -145,12 +150,16 @@ impl InferenceOp for CachedAttention {
         let AttentionDims { b, t, h, d, .. } = self.dims;
         vec![b * t * h * d]
     }
+    fn params(&self) -> Vec<usize> {
+        self.rule.params(&self.dims)
+    }
     fn states(&self) -> Vec<usize> {
         let AttentionDims { b, s, kv, d, .. } = self.dims;
         vec![b * kv * s * d; 2]
     }
     fn scratch(&self, threads: usize) -> usize {
-        threads * cpu::forward_scratch(&self.dims, self.level())
+        self.rule.bias_scratch(&self.dims, false)
+            + threads * cpu::forward_scratch(&self.dims, self.level())
     }
     fn flops(&self) -> u64 {
         // As if the cache were full.
@@ -161,8 +170,14 @@ impl InferenceOp for CachedAttention {
     fn forward(&self, mut x: Inference<'_>) -> Result<()> {
         self.check(x.ints[0], x.ints[1])?;
         self.append(&mut x);
+        let (own, scratch) = x.scratch.split_at_mut(self.rule.bias_scratch(&self.dims, false));
+        let biases = self.rule.bias.map(|bias| {
+            relative::expand(bias, &self.dims, x.params[0], own);
+            Biases { values: own, gradient: None }
+        });
         let call = self.call(x.inputs[0], (&*x.states[0], &*x.states[1]), (x.ints[0], x.ints[1]));
-        cpu::forward(x.pool, &call, x.outputs[0], None, x.scratch);
+        let call = Call { biases, ..call };
+        cpu::forward(x.pool, &call, x.outputs[0], None, scratch);
         Ok(())
     }
 }

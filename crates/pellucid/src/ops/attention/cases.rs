@@ -3,9 +3,10 @@
 use super::cpu::Dropout;
 use super::faults::{Fault, Wrong, nan_output, no_max_subtraction, wrong_kv_head};
 use super::reference::Reference;
-use super::{AttentionDims, CrossAttention, Mask, Rule, SelfAttention};
+use super::{AttentionDims, CrossAttention, Mask, RelativeBias, Rule, SelfAttention};
 use crate::autograd::{Op, RunInfo};
 use crate::ops::harness::{Case, Gradients, Values};
+use crate::ops::spoil::Spoil;
 
 /// Facts of the run of all cases; dropout is on where the rule has any.
 const RUN: RunInfo = RunInfo { training: true, seed: 11, step: 5_000_000_000, grad_scale: 1.0 };
@@ -27,7 +28,8 @@ fn reference<'a>(dims: AttentionDims, rule: Rule, values: &'a Values) -> Referen
     let lengths = values.ints.first().map_or(&[][..], |l| &l[..]);
     let dropout =
         (rule.dropout > 0.0).then(|| Dropout::new(rule.dropout, RUN.seed, RUN.step, rule.stream));
-    Reference { dims, rule, past: 0, lengths, dropout }
+    let table = values.params.first().map_or(&[][..], |t| t);
+    Reference { dims, rule, past: 0, lengths, table, dropout }
 }
 
 /// A self-attention case and the faults that it must catch.
@@ -58,9 +60,10 @@ pub(super) fn of_self(
         }),
         backward: Box::new(move |values, d_out| {
             let (q, k, v) = split(&values.inputs[0]);
-            let (dq, dk, dv) = reference(dims, rule, values).backward(&q, &k, &v, &d_out[0]);
+            let (dq, dk, dv, table) = reference(dims, rule, values).backward(&q, &k, &v, &d_out[0]);
             let packed = beside(&[(&dq, q_width), (&dk, k_width), (&dv, k_width)]);
-            Gradients { inputs: vec![packed], params: vec![] }
+            let params = if rule.bias.is_some() { vec![table] } else { vec![] };
+            Gradients { inputs: vec![packed], params }
         }),
         // Scores of the overflow case are near 200, so f32 itself is off by 1e-5 in their exponentials.
         tolerance: if rule.scale > 4.0 { 2e-4 } else { 5e-6 },
@@ -94,7 +97,7 @@ fn of_cross(
         backward: Box::new(move |values, d_out| {
             let (k, v) = split(&values.inputs[1]);
             let it = reference(dims, rule, values);
-            let (dq, dk, dv) = it.backward(&values.inputs[0], &k, &v, &d_out[0]);
+            let (dq, dk, dv, _) = it.backward(&values.inputs[0], &k, &v, &d_out[0]);
             Gradients { inputs: vec![dq, beside(&[(&dk, n), (&dv, n)])], params: vec![] }
         }),
         // With one key dq is exactly 0, and what f32 makes of it is judged against 1e-3.
@@ -265,10 +268,60 @@ fn cross_cases() -> Vec<Case> {
     ]
 }
 
+fn relative_cases() -> Vec<Case> {
+    fn rule(buckets: usize, max_distance: usize, bidirectional: bool) -> impl Fn(&mut Rule) {
+        move |rule| {
+            rule.mask = if bidirectional { Mask::PADDING } else { Mask::CAUSAL };
+            rule.bias = Some(RelativeBias { buckets, max_distance, bidirectional });
+            rule.scale = 1.0;
+        }
+    }
+    fn op((b, t, h, kv, d): Size, change: impl Fn(&mut Rule)) -> SelfAttention {
+        let mut rule = Rule::new(Mask::CAUSAL, d);
+        change(&mut rule);
+        SelfAttention::new(AttentionDims { b, t, s: t, h, kv, d }, rule).expect("valid")
+    }
+    let (six, long) = ((3, 37, 6, 3, 16), (1, 150, 2, 2, 8));
+    let both = rule(8, 20, true);
+    let turned = |rule: &mut Rule| {
+        both(rule);
+        rule.bias = rule.bias.map(|bias| RelativeBias { bidirectional: false, ..bias });
+    };
+    let nearer = |rule: &mut Rule| {
+        both(rule);
+        rule.bias = rule.bias.map(|bias| RelativeBias { max_distance: 16, ..bias });
+    };
+    let wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
+        ("both sides alike", Box::new(op(six, turned))),
+        ("far distances in other buckets", Box::new(op(six, nearer))),
+        ("the table's gradient dropped", Spoil::drops_d_param(op(six, &both), 0)),
+        (
+            "scaled all the same",
+            Box::new(op(six, |rule| {
+                both(rule);
+                rule.scale = 0.25;
+            })),
+        ),
+        (
+            "one head's bias for all",
+            Spoil::backward_done(op(six, &both), |x| {
+                let grad = x.d_params[0].as_mut().expect("a gradient");
+                grad.data.chunks_exact_mut(6).for_each(|row| row.swap(0, 1));
+            }),
+        ),
+    ];
+    vec![
+        of_self("relative", six, &both, &[37, 5, 20], wrong),
+        of_self("relative", long, rule(32, 128, true), &[150], vec![]),
+        of_self("relative-causal", six, rule(8, 20, false), &[], vec![]),
+        of_self("relative-causal", long, rule(32, 128, false), &[], vec![]),
+    ]
+}
+
 /// Every case of this room.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [causal_cases(), masked_cases(), biased_and_dropped_cases(), cross_cases()]
+    [causal_cases(), masked_cases(), biased_and_dropped_cases(), relative_cases(), cross_cases()]
         .into_iter()
         .flatten()
         .collect()

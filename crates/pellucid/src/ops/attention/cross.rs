@@ -5,7 +5,7 @@ use super::self_attention::{lengths, scratch};
 use super::{AttentionDims, Rule, check_lengths, flops, pattern};
 use crate::autograd::{Backward, Forward, Grad, Needs, Op};
 use crate::backend::cpu::pool::Ptr;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Queries from one sequence, keys and values from another: q `(B, T, H D)` and kv `(B, S, 2 K D)` to
 /// `(B, T, H D)`. With a padding mask, integer input 0 holds the key lengths `(B)`.
@@ -23,6 +23,10 @@ impl CrossAttention {
     pub fn new(dims: AttentionDims, rule: Rule) -> Result<Self> {
         dims.check()?;
         rule.check()?;
+        if rule.bias.is_some() {
+            let message = "distances between two sequences have no bias";
+            return Err(Error::new(Kind::Config, "attention", message));
+        }
         Ok(Self { dims, rule })
     }
 
@@ -34,6 +38,7 @@ impl CrossAttention {
             dims: self.dims,
             mask: self.rule.mask,
             alibi: self.rule.alibi,
+            biases: None,
             scale: self.rule.scale,
             lengths,
             past: &[],

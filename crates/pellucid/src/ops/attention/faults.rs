@@ -59,6 +59,9 @@ impl<O: Op> Op for Wrong<O> {
     fn ints(&self) -> Vec<usize> {
         self.op.ints()
     }
+    fn params(&self) -> Vec<usize> {
+        self.op.params()
+    }
     fn outputs(&self) -> Vec<usize> {
         self.op.outputs()
     }

@@ -5,18 +5,20 @@
 //!
 //! ```text
 //! score[t, s] = scale · Σ_i q[t, i] k[s, i]  -  slope_h |t - s|        (the slope only with ALiBi)
+//!               + table[bucket(s - t), h]                              (only with a relative bias)
 //! P[t, s]     = exp(score[t, s]) / Σ_{s' allowed} exp(score[t, s'])    0 where the mask forbids
 //! out[t, i]   = Σ_s drop(P[t, s]) v[s, i]
 //! ```
 //!
 //! Vaswani et al., "Attention Is All You Need", 2017 · shared key/value heads: Ainslie et al., "GQA", 2023 ·
-//! linear biases: Press et al., "Train Short, Test Long", 2022 · tiled: Milakov & Gimelshein 2018, Dao et al.
+//! linear biases: Press et al., "Train Short, Test Long", 2022 · relative bias: Raffel et al. 2020 · tiled: Milakov & Gimelshein 2018, Dao et al.
 //! 2022 and 2023.
 //!
 //! | op | inputs | ints | output |
 //! |---|---|---|---|
 //! | [`SelfAttention`] | qkv `(B, T, (H + 2K) D)`: all q heads, all k heads, all v heads | lengths `(B)` with a padding mask | `(B, T, H D)` |
 //! | [`CrossAttention`] | q `(B, T, H D)`; kv `(B, S, 2 K D)`: all k heads, all v heads | key lengths `(B)` with a padding mask | `(B, T, H D)` |
+//! | [`RememberedAttention`] (inference) | q as above; state kv `(B, S, 2 K D)` | key lengths `(B)` | `(B, T, H D)` |
 //! | [`CachedAttention`] (inference) | qkv as above; states k and v `(B, K, capacity, D)` | past `(B)`, new `(B)` | `(B, T, H D)` |
 //!
 //! Saved for the backward pass: log-sum-exp of each row of scores, `(B, H, T)`: `4 B H T` bytes. Nothing of size
@@ -35,6 +37,8 @@ mod pattern;
 /// The definition, in plain loops.
 #[cfg(any(test, feature = "cases"))]
 pub mod reference;
+mod relative;
+mod remembered;
 mod self_attention;
 
 /// Shapes, seeds and deliberately wrong kernels.
@@ -48,6 +52,8 @@ mod tests;
 pub use cached::CachedAttention;
 pub use cross::CrossAttention;
 pub use mask::Mask;
+pub use relative::RelativeBias;
+pub use remembered::RememberedAttention;
 pub use self_attention::SelfAttention;
 
 use crate::autograd::RunInfo;
@@ -98,6 +104,9 @@ pub struct Rule {
     pub mask: Mask,
     /// Whether a score falls linearly with distance ([`slope`]).
     pub alibi: bool,
+    /// A trained bias for each bucket of distances, of attention to the own sequence; the op then has a parameter, the
+    /// table `(buckets, H)`.
+    pub bias: Option<RelativeBias>,
     /// What `q · k` is multiplied by.
     pub scale: f32,
     /// Probability with which an attention probability is dropped in training, in `0..1`.
@@ -115,7 +124,7 @@ impl Rule {
     pub fn new(mask: Mask, d: usize) -> Self {
         let scale = (1.0 / (d as f64).sqrt()) as f32;
         let precision = Precision::F32;
-        Self { mask, alibi: false, scale, dropout: 0.0, stream: 0, precision }
+        Self { mask, alibi: false, bias: None, scale, dropout: 0.0, stream: 0, precision }
     }
 
     fn check(&self) -> Result<()> {
@@ -126,10 +135,32 @@ impl Rule {
         if !(self.scale.is_finite()) {
             return error(format!("scale is {}; it must be finite", self.scale));
         }
+        if let Some(bias) = self.bias {
+            bias.check()?;
+        }
         if !(0.0..1.0).contains(&self.dropout) {
             return error(format!("dropout is {}; it must be in 0..1", self.dropout));
         }
         Ok(())
+    }
+
+    /// Biases are added by the vectors' kernel alone.
+    fn level(&self, dims: &AttentionDims) -> cpu::Level {
+        match self.bias {
+            Some(_) => cpu::Level::vectors(),
+            None => cpu::Level::best(dims, self.precision),
+        }
+    }
+
+    /// Elements of the table of biases: none, or one parameter.
+    fn params(&self, dims: &AttentionDims) -> Vec<usize> {
+        self.bias.iter().map(|bias| bias.buckets * dims.h).collect()
+    }
+
+    /// Working memory for the biases of all distances, and with `gradients` theirs.
+    fn bias_scratch(&self, dims: &AttentionDims, gradients: bool) -> usize {
+        let rows = if gradients { dims.h * (1 + dims.b) } else { dims.h };
+        self.bias.map_or(0, |_| rows * relative::span(dims))
     }
 
     fn dropout(&self, run: RunInfo) -> Option<cpu::Dropout> {

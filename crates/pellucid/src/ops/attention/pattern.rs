@@ -1,7 +1,7 @@
 //! The observed path: probabilities that the fused path never writes down.
 
 use super::cpu::Call;
-use super::{AttentionDims, slope};
+use super::{AttentionDims, relative, slope};
 use crate::error::{Error, Kind, Result};
 
 /// Probabilities `(T, S)` of one head of one batch row, in f64 inside; rows that see nothing are 0.
@@ -23,7 +23,12 @@ pub(super) fn of(call: &Call<'_>, b: usize, head: usize) -> Result<Vec<f32>> {
                 let dot: f64 = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                 let away = j.abs_diff(call.past(b) + i) as f64;
                 let bias = if call.alibi { f64::from(slope(head, h)) * away } else { 0.0 };
-                dot * f64::from(call.scale) - bias
+                let offset = j as isize - (call.past(b) + i) as isize;
+                let trained = call.biases.map_or(0.0, |biases| {
+                    let row = &biases.values[head * relative::span(&call.dims)..];
+                    f64::from(row[relative::place(&call.dims, offset)])
+                });
+                dot * f64::from(call.scale) - bias + trained
             })
             .collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -14,11 +14,13 @@ pub struct Reference<'a> {
     pub past: usize,
     /// Real keys of each batch row; empty: all.
     pub lengths: &'a [i32],
+    /// `(buckets, H)` where the rule has a relative bias.
+    pub table: &'a [f64],
     pub(super) dropout: Option<Dropout>,
 }
 
-/// Gradients of q, k and v.
-pub type Gradients = (Vec<f64>, Vec<f64>, Vec<f64>);
+/// Gradients of q, k, v and the table.
+pub type Gradients = (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>);
 
 impl Reference<'_> {
     /// Index of q, out and their gradients `(B, T, H, D)`.
@@ -52,6 +54,10 @@ impl Reference<'_> {
                 if self.rule.alibi {
                     p[s] -= f64::from(slope(h, heads)) * s.abs_diff(self.past + t) as f64;
                 }
+                if let Some(bias) = self.rule.bias {
+                    let offset = s as isize - (self.past + t) as isize;
+                    p[s] += self.table[bias.bucket(offset) * heads + h];
+                }
             }
         }
         let largest = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -83,12 +89,13 @@ impl Reference<'_> {
         out
     }
 
-    /// Gradients of q, k and v.
+    /// Gradients of q, k, v and the table.
     #[must_use]
     pub fn backward(&self, q: &[f64], k: &[f64], v: &[f64], d_out: &[f64]) -> Gradients {
         let AttentionDims { b: batch, t: queries, s: keys, h: heads, d, .. } = self.dims;
         let scale = f64::from(self.rule.scale);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+        let mut d_table = vec![0.0; self.table.len()];
         for b in 0..batch {
             for h in 0..heads {
                 for t in 0..queries {
@@ -107,6 +114,11 @@ impl Reference<'_> {
                     let mean: f64 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
                     for s in 0..keys {
                         let (ds, to_k) = (p[s] * (dp[s] - mean), self.at_k(b, h, s));
+                        if let Some(bias) = self.rule.bias {
+                            // inverts: x += table[bucket, h]
+                            let offset = s as isize - (self.past + t) as isize;
+                            d_table[bias.bucket(offset) * heads + h] += ds;
+                        }
                         for i in 0..d {
                             // inverts: x = scale * dot(q, k) - bias
                             dq[to_q + i] += scale * ds * k[to_k + i];
@@ -116,6 +128,6 @@ impl Reference<'_> {
                 }
             }
         }
-        (dq, dk, dv)
+        (dq, dk, dv, d_table)
     }
 }

@@ -1,7 +1,7 @@
 //! Attention of a sequence to itself, on one packed buffer.
 
-use super::cpu::{self, Call, Level, Target, View};
-use super::{AttentionDims, Mask, Rule, check_lengths, flops, pattern};
+use super::cpu::{self, Biases, Call, Target, View};
+use super::{AttentionDims, Mask, Rule, check_lengths, flops, pattern, relative};
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::backend::cpu::pool::Ptr;
 use crate::error::Result;
@@ -48,6 +48,7 @@ impl SelfAttention {
             dims: self.dims,
             mask: self.rule.mask,
             alibi: self.rule.alibi,
+            biases: None,
             scale: self.rule.scale,
             lengths,
             past: &[],
@@ -56,17 +57,36 @@ impl SelfAttention {
             q: view(0),
             k: view(h * d),
             v: view((h + kv) * d),
-            level: Level::best(&self.dims, self.rule.precision),
+            level: self.rule.level(&self.dims),
         }
     }
 
-    /// The probabilities `(T, S)` of one head of one batch row, before dropout, for looking inside.
+    /// The probabilities `(T, S)` of one head of one batch row, before dropout, for looking inside. `table` is the
+    /// parameter of a rule with a relative bias, else empty.
     ///
     /// # Errors
     /// `b` or `head` out of range, or lengths that are.
-    pub fn pattern(&self, qkv: &[f32], lengths: &[i32], b: usize, head: usize) -> Result<Vec<f32>> {
+    pub fn pattern(
+        &self,
+        qkv: &[f32],
+        table: &[f32],
+        lengths: &[i32],
+        b: usize,
+        head: usize,
+    ) -> Result<Vec<f32>> {
         check_lengths(lengths, self.dims.s)?;
-        pattern::of(&self.call(qkv, lengths), b, head)
+        let mut values = vec![0.0; self.rule.bias_scratch(&self.dims, false)];
+        let biases = self.biases(&[table], &mut values);
+        pattern::of(&Call { biases, ..self.call(qkv, lengths) }, b, head)
+    }
+}
+
+impl SelfAttention {
+    /// The biases of all distances, written into `to`, where the rule has any.
+    fn biases<'a>(&self, params: &[&[f32]], to: &'a mut [f32]) -> Option<Biases<'a>> {
+        let bias = self.rule.bias?;
+        relative::expand(bias, &self.dims, params[0], to);
+        Some(Biases { values: to, gradient: None })
     }
 }
 
@@ -79,6 +99,9 @@ impl Op for SelfAttention {
     }
     fn ints(&self) -> Vec<usize> {
         lengths(self.rule.mask, self.dims.b)
+    }
+    fn params(&self) -> Vec<usize> {
+        self.rule.params(&self.dims)
     }
     fn outputs(&self) -> Vec<usize> {
         let AttentionDims { b, t, h, d, .. } = self.dims;
@@ -100,8 +123,11 @@ impl Op for SelfAttention {
     fn forward(&self, mut x: Forward<'_>) -> Result<()> {
         let lengths = x.ints.first().copied().unwrap_or(&[]);
         check_lengths(lengths, self.dims.s)?;
-        let call = Call { dropout: self.rule.dropout(x.run), ..self.call(x.inputs[0], lengths) };
-        cpu::forward(x.pool, &call, x.outputs[0], Some(&mut *x.saved[0]), x.scratch);
+        let (own, scratch) = x.scratch.split_at_mut(self.rule.bias_scratch(&self.dims, true));
+        let biases = self.biases(&x.params, own);
+        let dropout = self.rule.dropout(x.run);
+        let call = Call { dropout, biases, ..self.call(x.inputs[0], lengths) };
+        cpu::forward(x.pool, &call, x.outputs[0], Some(&mut *x.saved[0]), scratch);
         Ok(())
     }
 
@@ -109,7 +135,17 @@ impl Op for SelfAttention {
         let AttentionDims { t, h, kv, d, .. } = self.dims;
         let lengths = x.ints.first().copied().unwrap_or(&[]);
         check_lengths(lengths, self.dims.s)?;
-        let call = Call { dropout: self.rule.dropout(x.run), ..self.call(x.inputs[0], lengths) };
+        let AttentionDims { b, .. } = self.dims;
+        let (own, scratch) = x.scratch.split_at_mut(self.rule.bias_scratch(&self.dims, true));
+        let span = self.rule.bias.map_or(0, |_| relative::span(&self.dims));
+        let (own, sums) = own.split_at_mut(h * span);
+        let mut biases = self.biases(&x.params, own);
+        if let Some(biases) = &mut biases {
+            sums[..b * h * span].fill(0.0);
+            biases.gradient = Some(Ptr(sums.as_mut_ptr()));
+        }
+        let dropout = self.rule.dropout(x.run);
+        let call = Call { dropout, biases, ..self.call(x.inputs[0], lengths) };
         let Some(grad) = x.d_inputs[0].take() else { return Ok(()) };
         let (len, row) = (grad.data.len(), self.width());
         let data = Ptr(grad.data.as_mut_ptr());
@@ -118,7 +154,10 @@ impl Op for SelfAttention {
         };
         let gradients = cpu::Gradients { q: target(0), k: target(h * d), v: target((h + kv) * d) };
         let saved = cpu::Saved { out: x.outputs[0], d_out: x.d_outputs[0], lse: x.saved[0] };
-        cpu::backward(x.pool, &call, saved, gradients, x.scratch);
+        cpu::backward(x.pool, &call, saved, gradients, scratch);
+        if let (Some(bias), Some(Some(grad))) = (self.rule.bias, x.d_params.first_mut()) {
+            relative::collect(bias, &self.dims, sums, grad.data, grad.accumulate);
+        }
         Ok(())
     }
 }
@@ -130,6 +169,7 @@ pub(super) fn lengths(mask: Mask, b: usize) -> Vec<usize> {
 
 /// Scratch of an op that does both passes.
 pub(super) fn scratch(dims: &AttentionDims, rule: &Rule, threads: usize) -> usize {
-    let level = Level::best(dims, rule.precision);
-    threads * cpu::forward_scratch(dims, level).max(cpu::backward_scratch(dims, level))
+    let level = rule.level(dims);
+    rule.bias_scratch(dims, true)
+        + threads * cpu::forward_scratch(dims, level).max(cpu::backward_scratch(dims, level))
 }

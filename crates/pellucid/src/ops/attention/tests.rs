@@ -137,8 +137,14 @@ fn split_tiles_are_as_exact_as_vectors() {
     let part = |from: usize, n: usize| -> Vec<f64> {
         qkv.chunks_exact(4 * 64).flat_map(|r| r[from..from + n].to_vec()).map(f64::from).collect()
     };
-    let reference =
-        Reference { dims: op.dims, rule: op.rule, past: 0, lengths: &[], dropout: None };
+    let reference = Reference {
+        dims: op.dims,
+        rule: op.rule,
+        past: 0,
+        lengths: &[],
+        table: &[],
+        dropout: None,
+    };
     let want = reference.forward(&part(0, 128), &part(128, 64), &part(192, 64));
     let error = |level: Level| {
         let call = cpu::Call { level, ..op.call(&qkv, &[]) };
@@ -199,7 +205,7 @@ fn the_observed_pattern_times_values_is_the_fused_output() {
     let width = (h + 2 * kv) * d;
     for row in 0..b {
         for head in 0..h {
-            let pattern = op.pattern(&qkv, &lengths, row, head).unwrap();
+            let pattern = op.pattern(&qkv, &[], &lengths, row, head).unwrap();
             for i in 0..t {
                 let sum: f32 = pattern[i * t..(i + 1) * t].iter().sum();
                 assert!((sum - 1.0).abs() <= 1e-5);
@@ -212,7 +218,7 @@ fn the_observed_pattern_times_values_is_the_fused_output() {
             }
         }
     }
-    assert!(op.pattern(&qkv, &lengths, 2, 0).is_err());
+    assert!(op.pattern(&qkv, &[], &lengths, 2, 0).is_err());
 }
 
 #[test]
@@ -353,7 +359,7 @@ fn cached_pattern_and_reference_agree() {
     cache.feed(&qkv, &[t as i32]).unwrap();
     let dims = AttentionDims { t, ..cache.dims };
     let op = CachedAttention::new(dims, rule).unwrap();
-    let reference = Reference { dims, rule, past, lengths: &[], dropout: None };
+    let reference = Reference { dims, rule, past, lengths: &[], table: &[], dropout: None };
     let q: Vec<f64> =
         qkv.chunks_exact(width).flat_map(|r| r[..h * d].to_vec()).map(f64::from).collect();
     let k: Vec<f64> = cache.k.iter().map(|&x| x.into()).collect();
@@ -387,7 +393,7 @@ fn errors_name_the_row_and_the_rule() {
     assert!(SelfAttention::new(AttentionDims { d: 0, ..dims }, rule).is_err());
     assert!(SelfAttention::new(dims, Rule { dropout: 1.0, ..rule }).is_err());
     let op = op(2, 3, 1, 1, 8, Mask::PADDING);
-    assert!(op.pattern(&normal(1, 2 * 3 * 24), &[3, 4], 0, 0).is_err());
+    assert!(op.pattern(&normal(1, 2 * 3 * 24), &[], &[3, 4], 0, 0).is_err());
 }
 
 #[test]

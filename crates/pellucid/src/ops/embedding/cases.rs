@@ -7,8 +7,10 @@ use crate::ops::harness::{Case, Gradients};
 use crate::ops::spoil::Spoil;
 
 fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box<dyn Op>)> {
-    let with =
-        move |positions, scale| Embedding::new(dims.b, dims.t, dims.c, dims.v, positions, scale);
+    let Dims { b, t, c, v, g, offset } = dims;
+    let with = move |positions, scale| {
+        Embedding::new(b, t, c, v, positions, scale).with_offset(offset).with_segments(g)
+    };
     let right = || with(positions, scale);
     let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
         ("scale off", Box::new(with(positions, scale * 0.5))),
@@ -26,12 +28,30 @@ fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box
     }
     match positions {
         Positions::None => {}
-        Positions::Sinusoidal => {
-            wrong.push(("no positions", Box::new(with(Positions::None, scale))))
-        }
         Positions::Learned { .. } => {
             wrong.push(("positions' gradient dropped", Spoil::drops_d_param(right(), 1)));
         }
+        _ => {
+            wrong.push(("no positions", Box::new(with(Positions::None, scale))));
+            let other = match positions {
+                Positions::Sinusoidal => Positions::SinusoidalHalved,
+                Positions::SinusoidalHalved => Positions::SinusoidalTensor2tensor,
+                _ => Positions::SinusoidalHalved,
+            };
+            if c > 4 {
+                wrong.push(("other waves", Box::new(with(other, scale))));
+            }
+        }
+    }
+    if offset > 0 && positions != Positions::None {
+        let without = right().with_offset(offset - 1);
+        wrong.push(("offset one too small", Box::new(without)));
+    }
+    if g > 0 {
+        let last = usize::from(positions.rows() > 0) + 1;
+        wrong.push(("segments' gradient dropped", Spoil::drops_d_param(right(), last)));
+        let first = |f: &mut Forward<'_>| f.ints[2] = &[0; 256][..f.ints[2].len()];
+        wrong.push(("all in the first segment", Spoil::forward_begins(right(), first)));
     }
     if dims.b * dims.t > 2 {
         let keep_last = move |b: &mut Backward<'_>| {
@@ -58,34 +78,37 @@ pub fn cases() -> Vec<Case> {
     for (b, t, c, v, scale) in shapes {
         let past: Vec<i32> = (0..b as i32).map(|i| 1 + 5 * i).collect();
         let max = t + 1 + 5 * b;
-        for positions in [Positions::None, Positions::Learned { max }, Positions::Sinusoidal] {
-            let dims = Dims { b, t, c, v };
+        let all = [
+            (Positions::None, 0, 0),
+            (Positions::Learned { max }, 0, 0),
+            (Positions::Learned { max: max + 2 }, 2, 3),
+            (Positions::Sinusoidal, 0, 0),
+            (Positions::SinusoidalHalved, 0, 2),
+            (Positions::SinusoidalTensor2tensor, 1, 0),
+        ];
+        for (positions, offset, g) in all {
+            let dims = Dims { b, t, c, v, g, offset };
             let wide = f64::from(scale);
+            let ids = (0..b * t).map(|i| (i * i + i / 3) as i32 % v as i32).collect();
+            let mut ints = vec![ids, past.clone()];
+            if g > 0 {
+                // The last segment too, also where there is one token.
+                ints.push((1..=b * t).map(|i| ((i * i + g - 2) % g) as i32).collect());
+            }
             cases.push(Case {
-                name: format!("embedding/{positions:?}/{b}x{t}x{c}"),
-                op: Box::new(Embedding::new(b, t, c, v, positions, scale)),
-                ints: vec![
-                    (0..b * t).map(|i| (i * i + i / 3) as i32 % v as i32).collect(),
-                    past.clone(),
-                ],
+                name: format!("embedding/{positions:?}/{b}x{t}x{c}/{offset}+{g}"),
+                op: Box::new(
+                    Embedding::new(b, t, c, v, positions, scale)
+                        .with_offset(offset)
+                        .with_segments(g),
+                ),
+                ints,
                 scale: 1.0,
                 forward: Box::new(move |x| {
-                    let wpe = x.params.get(1).map_or(&[][..], |w| w);
-                    vec![reference::forward(
-                        dims,
-                        positions,
-                        wide,
-                        &x.ints[0],
-                        &x.ints[1],
-                        &x.params[0],
-                        wpe,
-                    )]
+                    vec![reference::forward(dims, positions, wide, &x.ints, &x.params)]
                 }),
                 backward: Box::new(move |x, d| {
-                    let (wte, wpe) =
-                        reference::backward(dims, positions, wide, &x.ints[0], &x.ints[1], &d[0]);
-                    let mut params = vec![wte, wpe];
-                    params.truncate(x.params.len());
+                    let params = reference::backward(dims, positions, wide, &x.ints, &d[0]);
                     Gradients { inputs: vec![], params }
                 }),
                 tolerance: 1e-6,

@@ -23,38 +23,66 @@ pub(super) enum Pos<'a> {
     /// Row `p` of a table `(P, C)`.
     Table(&'a [f32]),
     /// Sines and cosines; the first rows are given.
-    Sinusoidal(&'a [f32]),
+    Sinusoidal(Waves, &'a [f32]),
 }
 
-/// `sin, cos, sin, …` of position `p`, in f64, rounded once.
-fn sinusoidal(p: usize, row: &mut [f32], each: impl Fn(&mut f32, f32)) {
-    let c = row.len() as f64;
-    for (i, pair) in row.chunks_mut(2).enumerate() {
-        let (sin, cos) = (p as f64 * 10000f64.powf(-((2 * i) as f64) / c)).sin_cos();
-        each(&mut pair[0], sin as f32);
-        if let Some(second) = pair.get_mut(1) {
-            each(second, cos as f32);
+/// Where sines and cosines stand in a row, and their frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waves {
+    /// By turns.
+    Interleaved,
+    /// All sines first.
+    Halved,
+    /// All sines first; the last frequency is 1/10000.
+    Tensor2tensor,
+}
+
+impl Waves {
+    /// Sine or cosine number `i` of `half` pairs stands where in a row, and turns how fast.
+    fn pair(self, i: usize, c: usize) -> ((usize, usize), f64) {
+        let half = c.div_ceil(2);
+        let (at, steps) = match self {
+            Self::Interleaved => ((2 * i, 2 * i + 1), c as f64 / 2.0),
+            Self::Halved => ((i, half + i), c as f64 / 2.0),
+            Self::Tensor2tensor => ((i, half + i), (half as f64 - 1.0).max(1.0)),
+        };
+        (at, 10000f64.powf(-(i as f64) / steps))
+    }
+
+    /// Position `p`, in f64, rounded once.
+    fn write(self, p: usize, row: &mut [f32], each: impl Fn(&mut f32, f32)) {
+        let c = row.len();
+        for i in 0..c.div_ceil(2) {
+            let ((first, second), frequency) = self.pair(i, c);
+            let (sin, cos) = (p as f64 * frequency).sin_cos();
+            each(&mut row[first], sin as f32);
+            if let Some(second) = row.get_mut(second) {
+                each(second, cos as f32);
+            }
         }
     }
-}
 
-/// Rows of positions `0..t`.
-pub(super) fn sinusoidal_rows(t: usize, c: usize) -> Vec<f32> {
-    let mut rows = vec![0.0; t * c];
-    for (p, row) in rows.chunks_exact_mut(c.max(1)).enumerate() {
-        sinusoidal(p, row, |to, value| *to = value);
+    /// Rows of positions `0..t`.
+    pub(super) fn rows(self, t: usize, c: usize) -> Vec<f32> {
+        let mut rows = vec![0.0; t * c];
+        for (p, row) in rows.chunks_exact_mut(c.max(1)).enumerate() {
+            self.write(p, row, |to, value| *to = value);
+        }
+        rows
     }
-    rows
 }
 
-/// `y (B, T, C)`; `token` writes the scaled vector of an id. Ids and positions must have been checked.
+/// `y (B, T, C)`; `token` writes the scaled vector of an id; segments are ids and their table. All must have been
+/// checked.
+#[allow(clippy::too_many_arguments)] // the sum's four terms, sizes, threads and the result
 pub(super) fn forward(
     pool: &Pool,
     dims: Dims,
     ids: &[i32],
-    past: &[i32],
+    (past, offset): (&[i32], usize),
     token: &(dyn Fn(usize, &mut [f32]) + Sync),
     positions: Pos<'_>,
+    segments: Option<(&[i32], &[f32])>,
     y: &mut [f32],
 ) {
     let Dims { b, t, c } = dims;
@@ -65,14 +93,17 @@ pub(super) fn forward(
             // SAFETY: row `i` belongs to this range only, and `y` has `b * t` rows.
             let y = unsafe { y.slice(i * c, c) };
             token(ids[i] as usize, y);
-            let p = past[i / t] as usize + i % t;
+            let p = past[i / t] as usize + i % t + offset;
             match positions {
                 Pos::None => {}
                 Pos::Table(table) => add(y, &table[p * c..][..c]),
-                Pos::Sinusoidal(first) => match first.get(p * c..(p + 1) * c) {
+                Pos::Sinusoidal(waves, first) => match first.get(p * c..(p + 1) * c) {
                     Some(row) => add(y, row),
-                    None => sinusoidal(p, y, |to, value| *to += value),
+                    None => waves.write(p, y, |to, value| *to += value),
                 },
+            }
+            if let Some((ids, table)) = segments {
+                add(y, &table[ids[i] as usize * c..][..c]);
             }
         }
     });

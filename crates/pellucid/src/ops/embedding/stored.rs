@@ -1,9 +1,9 @@
 //! [`Embedding`] for inference, its table in fewer bits: a row becomes f32 when it is looked up.
 //!
-//! Integers: `ids (B, T)`, `past (B)`. Parameters: `wpe (P, C)` when positions are learned. Output: `y (B, T, C)`.
+//! Integers and parameters as there, but for the first of these. Output: `y (B, T, C)`.
 //! The table is not a parameter of the tape: the operation holds it, and the head may hold the same one.
 
-use super::{Embedding, Positions, cpu};
+use super::{Embedding, cpu};
 use crate::autograd::{Inference, InferenceOp, Op};
 use crate::backend::cpu::stored::StoredMatrix;
 use crate::error::{Error, Kind, Result};
@@ -35,10 +35,7 @@ impl InferenceOp for StoredEmbedding {
         self.plain.ints()
     }
     fn params(&self) -> Vec<usize> {
-        match self.plain.positions {
-            Positions::Learned { max } => vec![max * self.plain.c],
-            Positions::None | Positions::Sinusoidal => vec![],
-        }
+        self.plain.params().split_off(1)
     }
     fn outputs(&self) -> Vec<usize> {
         self.plain.outputs()
@@ -64,7 +61,9 @@ impl InferenceOp for StoredEmbedding {
         };
         let positions = plain.added(operands.params.first().copied().unwrap_or_default());
         let y = &mut *operands.outputs[0];
-        cpu::forward(operands.pool, plain.dims(), ids, past, &token, positions, y);
+        let segments = plain.segments(&operands.ints, &operands.params)?;
+        let past = (past, plain.offset);
+        cpu::forward(operands.pool, plain.dims(), ids, past, &token, positions, segments, y);
         Ok(())
     }
 }

@@ -5,8 +5,9 @@
 //! `dK = scale dSᵀ Q` (Dao et al. 2022, appendix B).
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
+use super::bias::{collect, lean};
 use super::engine::Engine;
-use super::forward::{inside, lean};
+use super::forward::inside;
 use super::simd::{Isa, LANES, exp2};
 use super::tile::{Lookers, Tile, places};
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +15,7 @@ use super::tiles;
 use super::vectors::pack_rows;
 use super::{Call, Carve, Gradients, KEYS, Level, QUERIES, Saved, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
-use crate::ops::attention::{AttentionDims, slope};
+use crate::ops::attention::AttentionDims;
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// Floats of scratch for one worker.
@@ -302,11 +303,8 @@ unsafe fn scores<E: Engine>(
         for j in 0..tile.len {
             let (head, position) = tile.places[j];
             let head = kv * call.group() + head;
-            if call.alibi {
-                let from = call.past(b) as f32 + position as f32 - s0 as f32;
-                let bias = (-slope(head, h) * LOG2_E, from);
-                lean::<E::I>(work.p.add(j * KEYS), tile.columns, bias);
-            }
+            let who = (b, head, position, s0);
+            lean::<E::I>(call, work.p.add(j * KEYS), tile.columns, who);
             let kept = call.dropout.map(|dropout| {
                 let (c0, n) = (tile.columns.0, tile.columns.1 - tile.columns.0);
                 let kept = std::slice::from_raw_parts_mut(work.kept.add(c0), n);
@@ -314,6 +312,7 @@ unsafe fn scores<E: Engine>(
                 work.kept.cast_const()
             });
             differentiate(work, tile, j, kept);
+            collect(call, work.ds.add(j * KEYS), tile.ranges[j], who);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Forward: for each tile of keys, for each tile of queries: scores, online softmax, values.
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
+use super::bias::lean;
 use super::engine::Engine;
 use super::simd::{Isa, LANES, exp2};
 use super::tile::{Tile, places};
@@ -9,7 +10,7 @@ use super::tiles;
 use super::vectors::pack_rows;
 use super::{Call, Carve, KEYS, Level, QUERIES, dispatch};
 use crate::backend::cpu::pool::{Pool, Ptr};
-use crate::ops::attention::{AttentionDims, slope};
+use crate::ops::attention::AttentionDims;
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
 
@@ -239,10 +240,7 @@ unsafe fn visit<E: Engine>(
                 let (r, p) = (tile.first + j, work.p.add(j * KEYS));
                 let (head, position) = tile.places[j];
                 let head = item.kv * call.group() + head;
-                if call.alibi {
-                    let from = call.past(item.b) as f32 + position as f32 - s0 as f32;
-                    lean::<E::I>(p, columns, (-slope(head, h) * LOG2_E, from));
-                }
+                lean::<E::I>(call, p, columns, (item.b, head, position, s0));
                 soften(p, columns, tile.ranges[j], work, r, width);
                 if let Some(dropout) = call.dropout {
                     let (c0, n) = (columns.0, columns.1 - columns.0);
@@ -261,24 +259,6 @@ unsafe fn visit<E: Engine>(
             work.engine.product((m, width, k), p, E::beyond(v, c0, 0), o, true);
         }
         work.engine.flush();
-    }
-}
-
-/// Adds `slope * |s - position|` to the scores in columns `c0..c1`.
-#[inline(always)]
-pub(super) unsafe fn lean<I: Isa>(
-    p: *mut f32,
-    (c0, c1): (usize, usize),
-    (slope, position): (f32, f32),
-) {
-    let lanes: [f32; LANES] = std::array::from_fn(|i| i as f32);
-    // SAFETY: the columns are in the row.
-    unsafe {
-        for c in (c0..c1).step_by(LANES) {
-            let at = I::sub(I::load(lanes.as_ptr()), I::splat(position - c as f32));
-            let away = I::max(at, I::sub(I::splat(0.0), at));
-            I::store(p.add(c), I::fma(I::splat(slope), away, I::load(p.add(c))));
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)] // raw tiles, disjoint writes from several workers
 
 mod backward;
+mod bias;
 mod dropout;
 mod engine;
 mod forward;
@@ -20,6 +21,7 @@ mod tiles;
 mod vectors;
 
 pub(crate) use backward::{backward, backward_scratch};
+pub(crate) use bias::Biases;
 pub(crate) use dropout::Dropout;
 pub(crate) use forward::{forward, forward_scratch};
 
@@ -127,6 +129,7 @@ pub(crate) struct Call<'a> {
     pub(crate) dims: AttentionDims,
     pub(crate) mask: Mask,
     pub(crate) alibi: bool,
+    pub(crate) biases: Option<Biases<'a>>,
     pub(crate) scale: f32,
     /// Real keys of each batch row; empty: all.
     pub(crate) lengths: &'a [i32],
