@@ -7,6 +7,8 @@
 pub mod activation;
 /// One step of the optimiser over flat slices.
 pub mod adamw;
+/// Additive attention of a recurrent decoder.
+pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
 /// The last projection and the loss, without keeping logits.
@@ -19,6 +21,8 @@ pub mod embedding;
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
+/// Long short-term memory: one position after another.
+pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
 /// The residual stream: adding what a layer writes.
