@@ -76,7 +76,7 @@ impl Op for Wrong {
         let mut x: Forward<'_> = x; // may now borrow these
         x.inputs[0] = &gates;
         x.params[0] = &w;
-        let mut run = |x: &mut Forward<'_>, lengths: &[Vec<i32>]| {
+        let run = |x: &mut Forward<'_>, lengths: &[Vec<i32>]| {
             self.op.forward(Forward {
                 pool: x.pool,
                 run: x.run,
