@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 /// A row whose past is 0 begins with zeros, or with what the states hold if somebody wrote there before
 /// (`starts_from_state`). The states are those after the last position read and no other: unlike a cache of keys,
 /// they cannot be set back by a smaller past.
+///
+/// A row's bits do not depend on the other rows or, for `B` up to 8, on how its positions are cut into calls.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedLstm {
     dims: LstmDims,
@@ -68,7 +70,7 @@ impl InferenceOp for CachedLstm {
         vec![self.dims.b * self.dims.c; 2]
     }
     fn scratch(&self, _threads: usize) -> usize {
-        self.dims.b * 4 * self.dims.c
+        self.dims.b * 4 * self.dims.c + cpu::turned(self.dims)
     }
     fn flops(&self) -> u64 {
         let LstmDims { b, t, c } = self.dims;
@@ -88,8 +90,10 @@ impl InferenceOp for CachedLstm {
             Call { dims: self.dims, lengths: new, reverse: false, precision: self.precision };
         let mut states = x.states.into_iter();
         let [h, c] = std::array::from_fn(|_| states.next().unwrap_or_default());
-        let gates = Gates::Passing(x.scratch);
-        cpu::forward(x.pool, call, (x.inputs[0], x.params[0]), State { h, c }, x.outputs[0], gates);
+        let (gates, scratch) = x.scratch.split_at_mut(self.dims.b * 4 * self.dims.c);
+        let gates = Gates::Passing(gates);
+        let operands = (x.inputs[0], x.params[0]);
+        cpu::forward(x.pool, call, operands, State { h, c }, x.outputs[0], gates, scratch);
         Ok(())
     }
 }

@@ -8,6 +8,11 @@ use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
 use crate::backend::cpu::pool::{Pool, Ptr};
 use crate::ops::simd::{fma, multiversion, sigmoid, tanh};
 
+/// Batch rows up to which products read W along `k`, and beyond which across it: else they crawl (measured, gemm's
+/// kernel for a few rows and the `gemm` crate's).
+const FEW_ROWS: usize = 8;
+/// Positions from which on a turned copy of W pays.
+const TURNS: usize = 4;
 /// Cells worth another thread.
 const GRAIN: usize = 1024;
 
@@ -49,6 +54,29 @@ impl Call<'_> {
     /// The position read before `t`, where the row did not begin.
     fn before(&self, t: usize) -> usize {
         if self.reverse { t + 1 } else { t - 1 }
+    }
+
+    /// W `(4C, C)`, copied so that products read it as they like; `along_k`: as it lies they read it along `k`.
+    fn lie<'w>(&self, pool: &Pool, w: &'w [f32], along_k: bool, turned: &'w mut [f32]) -> Mat<'w> {
+        let c = self.dims.c;
+        if along_k == (self.dims.b <= FEW_ROWS) || self.steps() < TURNS {
+            return Mat::rows(w, c);
+        }
+        turn(pool, w, c, &mut turned[..4 * c * c]);
+        Mat::rows(turned, 4 * c).t()
+    }
+
+    /// `out (B, n) = a (B, k) · b (k, n)`, rows of `out` `pitch` apart.
+    fn product(
+        &self,
+        pool: &Pool,
+        (a, b): (Mat<'_>, Mat<'_>),
+        (n, k): (usize, usize),
+        out: &mut [f32],
+        pitch: usize,
+    ) {
+        let dims = GemmDims { m: self.dims.b, n, k };
+        gemm(pool, self.precision, dims, a, b, out, pitch, false, None);
     }
 
     fn rows(&self, pool: &Pool, work: &(dyn Fn(usize) + Sync)) {
@@ -124,6 +152,29 @@ multiversion! {
     }
 }
 
+/// `to (C, 4C)` gets the columns of `w (4C, C)`.
+fn turn(pool: &Pool, w: &[f32], c: usize, to: &mut [f32]) {
+    assert!(w.len() == 4 * c * c && to.len() == w.len());
+    let to = Ptr(to.as_mut_ptr());
+    pool.split(c, 16, &|columns| {
+        for first in columns.clone().step_by(16) {
+            let columns = first..(first + 16).min(columns.end);
+            // SAFETY: each column belongs to one thread, and `to` has a row for each.
+            let to = unsafe { to.slice(first * 4 * c, columns.len() * 4 * c) };
+            for (j, row) in w.chunks_exact(c).enumerate() {
+                for (i, x) in row[columns.clone()].iter().enumerate() {
+                    to[i * 4 * c + j] = *x;
+                }
+            }
+        }
+    });
+}
+
+/// Elements of a turned W.
+pub(super) fn turned(LstmDims { c, .. }: LstmDims) -> usize {
+    4 * c * c
+}
+
 /// The parts of `4 n` elements, each exactly `n` long.
 #[inline(always)]
 fn quarters(x: &[f32], n: usize) -> [&[f32]; 4] {
@@ -139,6 +190,7 @@ pub(super) fn forward(
     state: State<'_>,
     y: &mut [f32],
     gates: Gates<'_>,
+    scratch: &mut [f32],
 ) {
     let LstmDims { b, t: time, c } = call.dims;
     assert!(x.len() == b * time * 4 * c && w.len() == 4 * c * c && y.len() == b * time * c);
@@ -152,6 +204,7 @@ pub(super) fn forward(
     };
     let kept = cells.is_some();
     let steps = call.steps();
+    let w = call.lie(pool, w, true, scratch).t();
     let (h_at, c_at, y_at) =
         (Ptr(state.h.as_mut_ptr()), Ptr(state.c.as_mut_ptr()), Ptr(y.as_mut_ptr()));
     for step in 0..steps {
@@ -159,18 +212,7 @@ pub(super) fn forward(
         let now = &mut gates[if kept { t * 4 * c } else { 0 }..];
         // SAFETY: (B, C); no row's work is under way.
         let h: &[f32] = unsafe { h_at.slice(0, b * c) };
-        let dims = GemmDims { m: b, n: 4 * c, k: c };
-        gemm(
-            pool,
-            call.precision,
-            dims,
-            Mat::rows(h, c),
-            Mat::rows(w, c).t(),
-            now,
-            pitch,
-            false,
-            None,
-        );
+        call.product(pool, (Mat::rows(h, c), w), (4 * c, c), now, pitch);
         assert!((b - 1) * pitch + 4 * c <= now.len(), "gates of every row");
         let now = Ptr(now.as_mut_ptr());
         call.rows(pool, &|row| {
@@ -213,9 +255,10 @@ pub(super) struct Gradients<'a> {
     pub(super) w: Option<Grad<'a>>,
 }
 
-/// Gradients of h and c at one position, and a row of zeros.
-pub(super) fn backward_scratch(LstmDims { b, c, .. }: LstmDims) -> usize {
-    2 * b * c + c
+/// Gradients of h and c at one position, a row of zeros, W turned.
+pub(super) fn backward_scratch(dims: LstmDims) -> usize {
+    let LstmDims { b, c, .. } = dims;
+    2 * b * c + c + turned(dims)
 }
 
 /// From the gradients of y, last h and last c.
@@ -232,47 +275,22 @@ pub(super) fn backward(
     let Saved { gates, cells, y, begin } = saved;
     assert!(gates.len() == b * time * 4 * c && cells.len() == b * time * c);
     let (dh, rest) = scratch.split_at_mut(b * c);
-    let (dc, zeros) = rest.split_at_mut(b * c);
-    let zeros = &mut zeros[..c];
+    let (dc, rest) = rest.split_at_mut(b * c);
+    let (zeros, turned) = rest.split_at_mut(c);
     zeros.fill(0.0);
-    let steps = call.steps();
+    let (zeros, steps) = (&*zeros, call.steps());
+    let w = call.lie(pool, w, false, turned);
     for row in (0..b).filter(|&row| call.length(row) == 0) {
         give(&mut grads.h, row, &d_last_h[row * c..][..c]);
         give(&mut grads.c, row, &d_last_c[row * c..][..c]);
     }
     for step in (0..steps).rev() {
         let t = call.position(step, steps);
-        let (gates_at, cells_at) = (Ptr(gates.as_mut_ptr()), Ptr(cells.as_mut_ptr()));
-        let (dh_at, dc_at) = (Ptr(dh.as_mut_ptr()), Ptr(dc.as_mut_ptr()));
-        call.rows(pool, &|row| {
-            let (at, own) = (row * time + t, row * c..(row + 1) * c);
-            // SAFETY: each row belongs to one thread; lengths were checked above.
-            let (gates, cells) =
-                unsafe { (gates_at.slice(at * 4 * c, 4 * c), cells_at.slice(at * c, c)) };
-            if t >= call.length(row) {
-                gates.fill(0.0);
-                return cells.fill(0.0);
-            }
-            // SAFETY: as above.
-            let (dh, dc) = unsafe { (dh_at.slice(own.start, c), dc_at.slice(own.start, c)) };
-            if call.ends(row, t) {
-                dh.copy_from_slice(&d_last_h[own.clone()]);
-                dc.copy_from_slice(&d_last_c[own.clone()]);
-            }
-            let (h_before, c_before) = if call.begins(row, t) {
-                begin.map_or((&*zeros, &*zeros), |(h, c)| (&h[own.clone()], &c[own.clone()]))
-            } else {
-                let at = (row * time + call.before(t)) * c;
-                // SAFETY: as above; another position than `cells`.
-                (&y[at..at + c], unsafe { &*cells_at.slice(at, c) })
-            };
-            pull(gates, cells, c_before, &dy[at * c..][..c], dh, dc);
-            cells.copy_from_slice(h_before);
-        });
+        let parts = [&mut *gates, &mut *cells, &mut *dh, &mut *dc];
+        pull_position(pool, call, t, parts, (y, begin, zeros), [dy, d_last_h, d_last_c]);
         if step > 0 || grads.h.is_some() {
             let now = Mat::rows(&gates[t * 4 * c..], time * 4 * c);
-            let dims = GemmDims { m: b, n: c, k: 4 * c };
-            gemm(pool, call.precision, dims, now, Mat::rows(w, c), dh, c, false, None);
+            call.product(pool, (now, w), (c, 4 * c), dh, c);
         }
         for row in (0..b).filter(|&row| t < call.length(row) && call.begins(row, t)) {
             give(&mut grads.h, row, &dh[row * c..][..c]);
@@ -282,6 +300,51 @@ pub(super) fn backward(
     gates.chunks_exact_mut(time * 4 * c).for_each(|row| row[steps * 4 * c..].fill(0.0));
     cells.chunks_exact_mut(time * c).for_each(|row| row[steps * c..].fill(0.0));
     of_all_positions(pool, call, (gates, cells), grads);
+}
+
+/// Takes one position of every row back: gates become their gradients and cells the `h` that was read there; `dh`
+/// and `dc` are the gradients of the state after it, of which `dc` becomes that before it.
+fn pull_position(
+    pool: &Pool,
+    call: Call<'_>,
+    t: usize,
+    parts: [&mut [f32]; 4],
+    (y, begin, zeros): (&[f32], Option<(&[f32], &[f32])>, &[f32]),
+    [dy, d_last_h, d_last_c]: [&[f32]; 3],
+) {
+    let LstmDims { b, t: time, c } = call.dims;
+    assert!(
+        parts
+            .iter()
+            .map(|x| x.len())
+            .eq([4, 1].map(|n| b * time * n * c).into_iter().chain([b * c; 2]))
+    );
+    let [gates_at, cells_at, dh_at, dc_at] = parts.map(|x| Ptr(x.as_mut_ptr()));
+    call.rows(pool, &|row| {
+        let (at, own) = (row * time + t, row * c..(row + 1) * c);
+        // SAFETY: each row belongs to one thread; lengths were checked above.
+        let (gates, cells) =
+            unsafe { (gates_at.slice(at * 4 * c, 4 * c), cells_at.slice(at * c, c)) };
+        if t >= call.length(row) {
+            gates.fill(0.0);
+            return cells.fill(0.0);
+        }
+        // SAFETY: as above.
+        let (dh, dc) = unsafe { (dh_at.slice(own.start, c), dc_at.slice(own.start, c)) };
+        if call.ends(row, t) {
+            dh.copy_from_slice(&d_last_h[own.clone()]);
+            dc.copy_from_slice(&d_last_c[own.clone()]);
+        }
+        let (h_before, c_before) = if call.begins(row, t) {
+            begin.map_or((zeros, zeros), |(h, c)| (&h[own.clone()], &c[own.clone()]))
+        } else {
+            let at = (row * time + call.before(t)) * c;
+            // SAFETY: as above; another position than `cells`.
+            (&y[at..at + c], unsafe { &*cells_at.slice(at, c) })
+        };
+        pull(gates, cells, c_before, &dy[at * c..][..c], dh, dc);
+        cells.copy_from_slice(h_before);
+    });
 }
 
 /// The gradients of x and W from those of the gates and the `h` that each position read.

@@ -156,14 +156,9 @@ impl Op for Lstm {
         let mut saved = x.saved.into_iter();
         let [gates, cells] = std::array::from_fn(|_| saved.next().unwrap_or_default());
         let gates = Gates::Kept { gates, cells };
-        cpu::forward(
-            x.pool,
-            self.call(lengths),
-            (x.inputs[0], x.params[0]),
-            State { h, c },
-            y,
-            gates,
-        );
+        let call = self.call(lengths);
+        let operands = (x.inputs[0], x.params[0]);
+        cpu::forward(x.pool, call, operands, State { h, c }, y, gates, x.scratch);
         Ok(())
     }
 

@@ -157,10 +157,17 @@ fn slice(x: &[f32], (t, width): (usize, usize), from: usize, n: usize) -> Vec<f3
         .collect()
 }
 
+/// To the bit with few rows; with more, a single step may add up in another order than a prompt.
+fn same(b: usize, x: &[f32], y: &[f32]) -> bool {
+    let most = if b > 8 { 1e-6 } else { 0.0 };
+    x.len() == y.len() && x.iter().zip(y).all(|(x, y)| (x - y).abs() <= most)
+}
+
 #[test]
-fn steps_equal_training_to_the_bit_however_positions_are_cut() {
-    let (b, t, c) = (3, 11, 24);
-    for starts_from_state in [false, true] {
+fn steps_equal_training_however_positions_are_cut() {
+    let (t, c) = (11, 24);
+    // Products of many rows have another kernel.
+    for (b, starts_from_state) in [(3, false), (3, true), (13, true)] {
         let op = Lstm { initial: starts_from_state, ..Lstm::new(LstmDims { b, t, c }).unwrap() };
         let operands = draw(&op, &[]);
         let want = run(&op, &operands, 1);
@@ -175,11 +182,11 @@ fn steps_equal_training_to_the_bit_however_positions_are_cut() {
             }
             let mut at = 0;
             for n in cuts {
-                let y = cache.feed(&slice(&x, (t, 4 * c), at, n), &[n as i32; 3]).unwrap();
-                assert_eq!(y, slice(&want.outputs[0], (t, c), at, n));
+                let y = cache.feed(&slice(&x, (t, 4 * c), at, n), &vec![n as i32; b]).unwrap();
+                assert!(same(b, &y, &slice(&want.outputs[0], (t, c), at, n)));
                 at += n;
             }
-            assert_eq!((&cache.h, &cache.cells), (&want.outputs[1], &want.outputs[2]));
+            assert!(same(b, &cache.h, &want.outputs[1]) && same(b, &cache.cells, &want.outputs[2]));
         }
     }
 }
@@ -235,7 +242,7 @@ fn what_does_not_fit_is_refused() {
             params: [&[0.0; 4][..]].into_iter().collect(),
             outputs: [&mut y[..], &mut h[..], &mut c[..]].into_iter().collect(),
             saved: [&mut gates[..], &mut cells[..]].into_iter().collect(),
-            scratch: &mut [],
+            scratch: &mut [0.0; 9],
         });
         assert!(error.unwrap_err().to_string().contains("must be in 0..=3"));
     }
