@@ -237,14 +237,16 @@ pub(super) fn forward(
     y.chunks_exact_mut(time * c).for_each(|row| row[steps * c..].fill(0.0));
 }
 
+/// h and c before the first position, unless zeros.
+type Begin<'a> = Option<(&'a [f32], &'a [f32])>;
+
 /// What the backward pass reads; `gates` and `cells` are used up.
 pub(super) struct Saved<'a> {
     pub(super) gates: &'a mut [f32],
     pub(super) cells: &'a mut [f32],
     /// The output, `(B, T, C)`.
     pub(super) y: &'a [f32],
-    /// h and c before the first position, unless zeros.
-    pub(super) begin: Option<(&'a [f32], &'a [f32])>,
+    pub(super) begin: Begin<'a>,
 }
 
 /// Of x, of the states at the beginning, of W.
@@ -309,7 +311,7 @@ fn pull_position(
     call: Call<'_>,
     t: usize,
     parts: [&mut [f32]; 4],
-    (y, begin, zeros): (&[f32], Option<(&[f32], &[f32])>, &[f32]),
+    (y, begin, zeros): (&[f32], Begin<'_>, &[f32]),
     [dy, d_last_h, d_last_c]: [&[f32]; 3],
 ) {
     let LstmDims { b, t: time, c } = call.dims;
