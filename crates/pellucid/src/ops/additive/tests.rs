@@ -10,6 +10,7 @@ use crate::ops::harness::{Produced, Values, produce};
 use crate::ops::linear::Linear;
 use crate::ops::lstm::{Lstm, LstmDims};
 use crate::tensor::random::Random;
+use std::ops::Range;
 
 #[test]
 fn cases_hold() {
@@ -155,14 +156,33 @@ const VOCAB: usize = 6;
 /// An encoder and a decoder of one LSTM each with additive attention between them, and its weights.
 struct Translator {
     session: Session,
+    pool: Pool,
     ints: [crate::autograd::Ints; 4],
     loss: crate::autograd::Value,
     weights: Vec<f32>,
+    /// Where each parameter lies.
+    params: Vec<Range<usize>>,
+}
+
+impl Translator {
+    fn read(&mut self, lines: [Vec<i32>; 4]) {
+        for (ints, line) in self.ints.into_iter().zip(lines) {
+            self.session.ints_mut(ints).copy_from_slice(&line);
+        }
+    }
+
+    /// The loss; its gradients are written.
+    fn run(&mut self, grads: &mut [f32]) -> Result<f32> {
+        let run = RunInfo { training: true, seed: 1, step: 0, grad_scale: 1.0 };
+        let wanted = ParamGrads { data: grads, first: true };
+        self.session.run(&self.pool, &self.weights, Some(wanted), run)?;
+        Ok(self.session.value(self.loss)?[0])
+    }
 }
 
 fn translator() -> Result<Translator> {
     let mut tape = Tape::new();
-    let mut end = 0;
+    let (mut end, mut params) = (0, vec![]);
     let sizes = [
         VOCAB * C,
         4 * C * C,
@@ -178,9 +198,9 @@ fn translator() -> Result<Translator> {
         VOCAB * C,
     ];
     let [token, e_ih, e_bias, e_hh, d_ih, d_bias, d_hh, q, k, v, out, head] = sizes.map(|n| {
+        params.push(end..end + n);
         end += n.next_multiple_of(16);
-        let start = end - n.next_multiple_of(16);
-        tape.param("p", start..start + n, true)
+        tape.param("p", params[params.len() - 1].clone(), true)
     });
     let ints = [B * T, B, B * T, B * T].map(|n| tape.ints(n));
     let [source, lengths, target, next] = ints;
@@ -206,12 +226,8 @@ fn translator() -> Result<Translator> {
     let loss = tape.push(loss, &[joined], &[next], &[head])?[0];
     tape.keep(loss);
     let session = Session::new(Plan::train(tape, loss, Training::default(), 2)?);
-    Ok(Translator {
-        session,
-        ints,
-        loss,
-        weights: normal(5, end).iter().map(|w| 0.2 * w).collect(),
-    })
+    let weights = normal(5, end).iter().map(|w| 0.2 * w).collect();
+    Ok(Translator { session, pool: Pool::new(2), ints, loss, weights, params })
 }
 
 /// Sources of different lengths, whose translation is the source read backwards and a 0.
@@ -231,21 +247,39 @@ fn lines(random: &mut Random) -> [Vec<i32>; 4] {
     ints
 }
 
+/// The loss changes along each parameter's gradient as the gradient says.
+#[test]
+fn gradients_of_an_encoder_decoder_are_slopes() -> Result<()> {
+    let mut it = translator()?;
+    it.read(lines(&mut Random::new(4, 0)));
+    let mut grads = vec![0.0; it.weights.len()];
+    it.run(&mut grads)?;
+    let (weights, mut others) = (it.weights.clone(), grads.clone());
+    for (i, param) in it.params.clone().into_iter().enumerate() {
+        let norm = grads[param.clone()].iter().map(|g| g * g).sum::<f32>().sqrt();
+        let mut probe = |step: f32| {
+            it.weights.copy_from_slice(&weights);
+            let steps = it.weights[param.clone()].iter_mut().zip(&grads[param.clone()]);
+            steps.for_each(|(w, g)| *w += step * g / norm);
+            it.run(&mut others)
+        };
+        let step = 0.02;
+        let slope = (probe(step)? - probe(-step)?) / (2.0 * step);
+        let most = 0.01 * norm + 2e-5;
+        assert!((slope - norm).abs() <= most, "parameter {i}: {norm}, but slope {slope}");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_encoder_decoder_learns_to_read_backwards() -> Result<()> {
-    let mut it = translator()?;
-    let (pool, mut random) = (Pool::new(2), Random::new(3, 0));
+    let (mut it, mut random) = (translator()?, Random::new(3, 0));
     let n = it.weights.len();
     let (mut grads, mut squares) = (vec![0.0; n], vec![0.0f32; n]);
     let mut losses = vec![];
-    for step in 0..800 {
-        for (ints, line) in it.ints.into_iter().zip(lines(&mut random)) {
-            it.session.ints_mut(ints).copy_from_slice(&line);
-        }
-        let run = RunInfo { training: true, seed: 1, step, grad_scale: 1.0 };
-        let wanted = ParamGrads { data: &mut grads, first: true };
-        it.session.run(&pool, &it.weights, Some(wanted), run)?;
-        losses.push(it.session.value(it.loss)?[0]);
+    for _ in 0..800 {
+        it.read(lines(&mut random));
+        losses.push(it.run(&mut grads)?);
         // RMSProp.
         for ((w, g), s) in it.weights.iter_mut().zip(&grads).zip(&mut squares) {
             *s = 0.95 * *s + 0.05 * g * g;
