@@ -7,6 +7,8 @@
 pub mod activation;
 /// One step of the optimiser over flat slices.
 pub mod adamw;
+/// Additive attention of a recurrent decoder.
+pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
 /// The last projection and the loss, without keeping logits.
@@ -21,6 +23,8 @@ pub mod head_norm;
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
+/// Long short-term memory: one position after another.
+pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
 /// One vector for a whole text.
