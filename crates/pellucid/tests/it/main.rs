@@ -3,6 +3,7 @@
 
 mod cost;
 mod decode;
+mod families;
 mod folders;
 mod model;
 mod observe;

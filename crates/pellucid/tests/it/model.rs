@@ -99,7 +99,10 @@ fn recomputation_changes_no_bit() {
         for level in [Recompute::Nothing, Recompute::Cheap, Recompute::Blocks] {
             let (l, g) = step(&config, &weights, level, 2);
             assert_eq!(l.to_bits(), loss.to_bits(), "{name} {level:?}");
-            let same = g.iter().zip(&grads).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan());
+            // What lies between parameters is rubbish.
+            let bits = |g: &[f32]| g.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            let mut ranges = weights.specs().iter().map(|spec| spec.range());
+            let same = ranges.all(|r| bits(&g[r.clone()]) == bits(&grads[r]));
             assert!(same, "{name} {level:?}");
             bytes.push(TrainGraph::new(&config, options(level), 2).unwrap().activation_bytes());
         }

@@ -95,7 +95,8 @@ fn another_weight_shows() {
 #[test]
 fn the_scorer_agrees_with_evaluation_in_f32() {
     let pool = Pool::new(2);
-    for (name, config) in zoo() {
+    // Others have more than a matrix for a head, and are refused.
+    for (name, config) in zoo().into_iter().filter(|(_, c)| !c.head_bias && !c.scaled_head) {
         let (b, t) = (3, 20);
         let ids = ids(7, b * t, config.vocab);
         let mut targets = ids.clone();

@@ -1,6 +1,8 @@
 //! Small models of every kind, and where shared data lies.
 
-use pellucid::model::config::{ActivationKind, Config, NormKind, NormPlacement, Positions};
+use pellucid::model::config::{
+    ActivationKind, Config, NormKind, NormPlacement, Output, Pooling, Positions, RotaryScaling,
+};
 use pellucid::tensor::random::Random;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +51,98 @@ pub(crate) fn zoo() -> Vec<(&'static str, Config)> {
                 activation: ActivationKind::ReluSquared,
                 norm: NormKind::RmsNorm,
                 norm_bias: false,
+                ..gpt2.clone()
+            },
+        ),
+        (
+            "qwen",
+            Config {
+                qkv_bias: Some(true),
+                qk_norm: true,
+                window: Some(5),
+                window_from: 1,
+                rotary_scaling: RotaryScaling::Linear { factor: 2.0 },
+                ..llama
+            },
+        ),
+        (
+            "relative",
+            Config {
+                positions: Positions::Relative,
+                relative_buckets: 8,
+                relative_distance: 12,
+                attention_scale: Some(1.0),
+                scaled_head: true,
+                ..gpt2.clone()
+            },
+        ),
+        (
+            "dressed",
+            Config {
+                position_offset: 2,
+                embedding_norm: true,
+                head_bias: true,
+                head_transform: true,
                 ..gpt2
             },
+        ),
+    ]
+}
+
+/// Models that look both ways, or have two stacks, or give other things than tokens.
+pub(crate) fn families() -> Vec<(&'static str, Config)> {
+    let bert = tiny("bert");
+    let seq = Config { decoder_layers: 2, dropout: 0.0, ..tiny("transformer-tiny") };
+    let names = |n: usize| (0..n).map(|i| format!("label {i}")).collect::<Vec<_>>();
+    let bare = Config { head_bias: false, head_transform: false, dropout: 0.0, ..bert.clone() };
+    let sequence = Config { output: Output::Sequence, labels: names(3), ..bare.clone() };
+    vec![
+        ("masked", Config { dropout: 0.0, ..bert }),
+        ("classifier", Config { pooler: true, ..sequence.clone() }),
+        ("mean", Config { pooling: Pooling::Mean, ..sequence.clone() }),
+        ("number", Config { labels: names(1), pooling: Pooling::Mean, ..sequence }),
+        ("tagger", Config { output: Output::Positions, labels: names(5), ..bare }),
+        (
+            "last",
+            Config {
+                output: Output::Sequence,
+                labels: names(2),
+                pooling: Pooling::Last,
+                ..tiny("llama")
+            },
+        ),
+        ("transformer", seq.clone()),
+        (
+            "bart",
+            Config {
+                positions: Positions::Learned,
+                position_offset: 2,
+                embedding_norm: true,
+                scaled_embedding: false,
+                head_bias: true,
+                ..seq.clone()
+            },
+        ),
+        (
+            "t5",
+            Config {
+                positions: Positions::Relative,
+                relative_buckets: 8,
+                relative_distance: 12,
+                attention_scale: Some(1.0),
+                scaled_head: true,
+                scaled_embedding: false,
+                norm: NormKind::RmsNorm,
+                norm_bias: false,
+                norm_placement: NormPlacement::Pre,
+                bias: false,
+                gated: true,
+                ..seq.clone()
+            },
+        ),
+        (
+            "two vocabularies",
+            Config { source_vocab: 29, decoder_layers: 1, tied_head: false, ..seq },
         ),
     ]
 }

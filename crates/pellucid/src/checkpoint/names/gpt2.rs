@@ -1,13 +1,14 @@
 //! GPT-2 (Radford et al. 2019), as `transformers` names it. Its linear layers are `Conv1D`: weights are (in, out).
 
 use super::super::generation::decimal;
-use super::{Keys, Piece, Place, activation_name, read_activation, whole};
+use super::{Keys, Piece, Place, activation_name, is_plain, read_activation, whole};
 use crate::model::config::{Config, NormKind, NormPlacement, Positions};
 use serde_json::{Value, json};
 
 /// Whether GPT-2's keys can say all of `config`. Missing biases are said by zeros.
 pub(super) fn fits(config: &Config) -> bool {
-    config.positions == Positions::Learned
+    is_plain(config)
+        && config.positions == Positions::Learned
         && config.norm == NormKind::LayerNorm
         && config.norm_placement == NormPlacement::Pre
         && !config.gated

@@ -1,13 +1,14 @@
 //! Llama (Touvron et al. 2023), as `transformers` names it: rotary turns the two halves of a head, as ours does.
 
 use super::super::generation::decimal;
-use super::{Keys, Piece, Place, activation_name, read_activation, whole};
+use super::{Keys, Piece, Place, activation_name, is_plain, read_activation, whole};
 use crate::model::config::{Config, NormKind, NormPlacement, Positions};
 use serde_json::{Value, json};
 
 /// Whether Llama's keys can say all of `config`.
 pub(super) fn fits(config: &Config) -> bool {
-    config.positions == Positions::Rotary
+    is_plain(config)
+        && config.positions == Positions::Rotary
         && config.norm == NormKind::RmsNorm
         && config.norm_placement == NormPlacement::Pre
         && config.gated

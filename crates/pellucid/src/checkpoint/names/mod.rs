@@ -244,3 +244,27 @@ fn whole(name: String, shape: Vec<usize>, ours: String) -> Piece {
     let rows = 0..shape[0];
     Piece { name, shape, place: Place::Rows(ours, rows) }
 }
+
+/// Whether a config is a decoder's with nothing that only some families have.
+fn is_plain(config: &Config) -> bool {
+    let plain = Config::gpt2();
+    let told = Config {
+        qkv_bias: plain.qkv_bias,
+        pooling: plain.pooling,
+        architecture: config.architecture,
+        core: config.core,
+        output: config.output,
+        position_offset: config.position_offset,
+        embedding_norm: config.embedding_norm,
+        segments: config.segments,
+        qk_norm: config.qk_norm,
+        attention_scale: config.attention_scale,
+        rotary_scaling: config.rotary_scaling,
+        window_from: config.window_from,
+        scaled_head: config.scaled_head,
+        head_bias: config.head_bias,
+        head_transform: config.head_transform,
+        ..plain.clone()
+    };
+    told == plain && config.qkv_bias.is_none_or(|bias| bias == config.bias)
+}
