@@ -8,6 +8,8 @@
 //!
 //! This room does not know how logits are made (it asks a [`NextLogits`]), nor training.
 
+/// Several continuations together.
+pub mod beam;
 /// From prompts to continuations: batches, stop rules, streaming.
 pub mod decode;
 /// From logits to one token.
@@ -17,6 +19,7 @@ pub mod speculate;
 #[cfg(test)]
 mod tests;
 
+pub use beam::{BeamLogits, BeamOptions, EarlyStopping, Hypothesis, beam_search};
 pub use decode::{
     Event, Flow, GenerateOptions, Generated, NextLogits, StopReason, WithModel, generate,
 };
