@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("data", &["text", "tensor", "files", "error"]),
     ("model", &["ops", "autograd", "tensor", "backend", "error"]),
     ("checkpoint", &["model", "tensor", "backend", "files", "error"]),
+    ("evaluate", &["error"]),
     ("generate", &["model", "text", "tensor", "backend", "error"]),
     (
         "train",

@@ -22,6 +22,10 @@ pub(crate) enum Command {
     Train(cmd::train::Train),
     /// Continue a text
     Generate(cmd::generate::Generate),
+    /// Translate texts with an encoder-decoder, and score translations
+    Translate(cmd::translate::Translate),
+    /// Vectors of texts, and how well their cosines follow numbers given by people
+    Embed(cmd::embed::Embed),
     /// Loss, perplexity and bits per byte of a model on text
     Eval(cmd::eval::Eval),
     /// Train a tokenizer, or turn text into ids and back

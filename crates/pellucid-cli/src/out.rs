@@ -1,5 +1,6 @@
 //! What the command prints: results to stdout, everything about the work to stderr.
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pellucid::error::{Error, Kind, Result};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,15 @@ pub(crate) fn note(text: &str) {
     if io::stderr().is_terminal() {
         complain(text);
     }
+}
+
+/// A progress bar for long work, only where a person watches.
+pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(4);
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} · {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.with_message(what)
 }
 
 /// 1234567 as `1,234,567`.

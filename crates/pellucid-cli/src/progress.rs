@@ -119,6 +119,9 @@ impl Observer for Progress<'_> {
             }
             Event::Step(report) => self.on_step(report),
             Event::Evaluated { evaluation, .. } => self.validation = Some(evaluation.loss),
+            Event::Averaged { folder, count } => {
+                self.say(&format!("the last {count} checkpoints averaged: {}", folder.display()));
+            }
             Event::Warning(text) => self.say(&format!("warning: {text}")),
             Event::Finished(_) => self.bar.finish_and_clear(),
             _ => {}

@@ -5,6 +5,8 @@
 pub mod checkpoint;
 /// Token ids to batches `(B, T)`.
 pub mod data;
+/// How good answers are.
+pub mod evaluate;
 /// Tokens to the next token.
 pub mod generate;
 /// Looking inside.

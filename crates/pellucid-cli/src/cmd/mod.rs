@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod import;
@@ -11,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod quantise;
 pub(crate) mod tokenize;
 pub(crate) mod train;
+pub(crate) mod translate;
 
 use crate::args::Command;
 use pellucid::error::Result;
@@ -21,6 +23,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Demo(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Generate(c) => c.run(),
+        Command::Translate(c) => c.run(),
+        Command::Embed(c) => c.run(),
         Command::Eval(c) => c.run(),
         Command::Tokenize(c) => c.run(),
         Command::Inspect(c) => c.run(),

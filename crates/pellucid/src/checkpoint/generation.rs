@@ -26,6 +26,16 @@ pub struct GenerationConfig {
     pub pad: Option<u32>,
     /// The token with which a decoder that has an encoder starts.
     pub decoder_start: Option<u32>,
+    /// The first new token, whatever the model says.
+    pub forced_first: Option<u32>,
+    /// The last token of a text that is as long as it may be.
+    pub forced_last: Option<u32>,
+    /// Tokens that never come.
+    pub banned: Vec<u32>,
+    /// Continuations that a beam search runs together.
+    pub beams: Option<usize>,
+    /// Exponent of the length by which a beam search divides log-probabilities.
+    pub length_penalty: f64,
 }
 
 impl Default for GenerationConfig {
@@ -41,6 +51,11 @@ impl Default for GenerationConfig {
             eos: vec![],
             pad: None,
             decoder_start: None,
+            forced_first: None,
+            forced_last: None,
+            banned: vec![],
+            beams: None,
+            length_penalty: 1.0,
         }
     }
 }
@@ -64,6 +79,19 @@ impl GenerationConfig {
         }
         if let Some(start) = self.decoder_start {
             put("decoder_start_token_id", json!(start));
+        }
+        if let Some(first) = self.forced_first {
+            put("forced_bos_token_id", json!(first));
+        }
+        if let Some(last) = self.forced_last {
+            put("forced_eos_token_id", json!(last));
+        }
+        if !self.banned.is_empty() {
+            put("bad_words_ids", json!(self.banned.iter().map(|id| [id]).collect::<Vec<_>>()));
+        }
+        if let Some(beams) = self.beams {
+            put("num_beams", json!(beams));
+            put("length_penalty", json!(self.length_penalty));
         }
         if let Some(most) = self.max_new_tokens {
             put("max_new_tokens", json!(most));
@@ -101,6 +129,11 @@ impl GenerationConfig {
             eos: keys.ids("eos_token_id"),
             pad: keys.ids("pad_token_id").first().copied(),
             decoder_start: keys.ids("decoder_start_token_id").first().copied(),
+            forced_first: keys.ids("forced_bos_token_id").first().copied(),
+            forced_last: keys.ids("forced_eos_token_id").first().copied(),
+            banned: keys.single_words("bad_words_ids"),
+            beams: keys.size_opt("num_beams"),
+            length_penalty: keys.float("length_penalty", 1.0),
         };
         if !keys.flag("do_sample", true) {
             config.temperature = 0.0;

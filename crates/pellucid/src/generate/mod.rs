@@ -18,6 +18,8 @@ pub mod sampler;
 pub mod speculate;
 #[cfg(test)]
 mod tests;
+/// Texts about texts.
+pub mod translate;
 
 pub use beam::{BeamLogits, BeamOptions, EarlyStopping, Hypothesis, beam_search};
 pub use decode::{
@@ -25,3 +27,4 @@ pub use decode::{
 };
 pub use sampler::{Sampler, Sampling};
 pub use speculate::{Costs, DraftModel, Drafter, NGram, Speculated, VerifyLogits, speculate};
+pub use translate::{Choice, Translation, Translator};

@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, IGNORE, Pass};
 use super::builder::{Builder, Inputs, Purpose, Shape};
-use super::config::Config;
+use super::config::{Config, Pooling};
 use super::head;
 use super::stored_weights::StoredWeights;
 use super::transformer::transformer;
@@ -20,8 +20,8 @@ pub(super) enum Aim {
     Loss,
     /// Scores, (B, T, V), (B, T, labels) or (B, labels).
     Scores,
-    /// The vector that stands for each text, (B, C).
-    Pooled,
+    /// The vector that stands for each text, (B, C): the model's own, or pooled so and left at that.
+    Pooled(Option<Pooling>),
     /// Every position's vector, (B, T, C).
     Vectors,
 }
@@ -66,7 +66,8 @@ impl Graph {
                 outputs.extend(head::loss(&mut m, x, ints, smoothing)?);
             }
             Aim::Scores => outputs.push(head::logits(&mut m, x)?),
-            Aim::Pooled => outputs.push(head::pooled(&mut m, x)?),
+            Aim::Pooled(None) => outputs.push(head::pooled(&mut m, x)?),
+            Aim::Pooled(Some(pooling)) => outputs.push(head::pool(&mut m, x, pooling)?),
             Aim::Vectors => outputs.push(x),
         }
         outputs.iter().for_each(|&value| m.tape.keep(value));

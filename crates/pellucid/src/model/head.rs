@@ -53,17 +53,22 @@ fn transform(m: &mut Builder<'_>, n: usize, mut x: Value) -> Result<Value> {
     Ok(x)
 }
 
-/// The vector that stands for each text, (B, C).
-pub(super) fn pooled(m: &mut Builder<'_>, x: Value) -> Result<Value> {
+/// One of the vectors of each text, or their mean, (B, C).
+pub(super) fn pool(m: &mut Builder<'_>, x: Value, pooling: Pooling) -> Result<Value> {
     m.tape.label("pooler");
-    let config = m.config;
-    let kind = match config.pooling {
+    let kind = match pooling {
         Pooling::First => pool::Kind::First,
         Pooling::Mean => pool::Kind::Mean,
         Pooling::Last => pool::Kind::Last,
     };
-    let op = Pool::new(m.b, m.t, config.width, kind)?;
-    let x = m.push(op, &[x], &[m.inputs.new], &[])?;
+    let op = Pool::new(m.b, m.t, m.config.width, kind)?;
+    m.push(op, &[x], &[m.inputs.new], &[])
+}
+
+/// The vector that stands for each text, (B, C).
+pub(super) fn pooled(m: &mut Builder<'_>, x: Value) -> Result<Value> {
+    let config = m.config;
+    let x = pool(m, x, config.pooling)?;
     if !config.pooler {
         return Ok(x);
     }

@@ -1,7 +1,7 @@
 //! Forward passes over whole texts of any lengths: scores, or vectors.
 
 use super::batch::{Batch, cut, pass_rows};
-use super::config::{Config, Output};
+use super::config::{Config, Output, Pooling};
 use super::graph::{Aim, Graphs, Recipe};
 use super::stored_weights::StoredWeights;
 use super::weights::Weights;
@@ -15,8 +15,10 @@ use crate::error::Result;
 pub enum Wanted {
     /// Scores, (B, T, V), (B, T, labels) or (B, labels), as the model gives them.
     Scores,
-    /// The vector that stands for each text, (B, C).
+    /// The vector that stands for each text, (B, C), as the model makes it.
     Pooled,
+    /// The vectors of each text pooled otherwise, and nothing after that: sentence embeddings, (B, C).
+    PooledAs(Pooling),
     /// Every position's vector, (B, T, C).
     Vectors,
 }
@@ -64,7 +66,8 @@ impl Reader {
         batch.check(&self.config, true)?;
         let aim = match self.wanted {
             Wanted::Scores => Aim::Scores,
-            Wanted::Pooled => Aim::Pooled,
+            Wanted::Pooled => Aim::Pooled(None),
+            Wanted::PooledAs(pooling) => Aim::Pooled(Some(pooling)),
             Wanted::Vectors => Aim::Vectors,
         };
         let (config, stored) = (&self.config, self.stored.as_ref());
@@ -72,7 +75,7 @@ impl Reader {
         let recipe = Recipe { config, aim, precision, smoothing: 0.0, stored, threads };
         // Whether the answer has a row for each text, not for each position.
         let of_texts = match self.wanted {
-            Wanted::Pooled => true,
+            Wanted::Pooled | Wanted::PooledAs(_) => true,
             Wanted::Scores => config.output == Output::Sequence,
             Wanted::Vectors => false,
         };

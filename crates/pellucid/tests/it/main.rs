@@ -5,6 +5,7 @@ mod cost;
 mod decode;
 mod families;
 mod folders;
+mod hf;
 mod model;
 mod observe;
 mod parity;

@@ -93,6 +93,27 @@ impl Keys {
         self.take(key, default.into(), "text", |v| v.as_str().map(Into::into))
     }
 
+    /// The first of `architectures`.
+    pub(crate) fn architecture(&self, default: &str) -> String {
+        let list = self.get("architectures").and_then(Value::as_array);
+        let first = list.and_then(|list| list.first()).and_then(Value::as_str);
+        first.unwrap_or(default).into()
+    }
+
+    /// Names of the labels, from `id2label`; without it there are two.
+    pub(crate) fn labels(&mut self) -> Vec<String> {
+        let Some(map) = self.get("id2label").and_then(Value::as_object) else {
+            let count = self.size_or("num_labels", 2);
+            return (0..count).map(|i| format!("LABEL_{i}")).collect();
+        };
+        let named = |i: usize| map.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
+        let names: Option<Vec<String>> = (0..map.len()).map(named).collect();
+        names.unwrap_or_else(|| {
+            self.fault("id2label does not name every id from 0 on");
+            vec![]
+        })
+    }
+
     fn take<T>(
         &mut self,
         key: &str,
@@ -127,6 +148,16 @@ impl Keys {
             }
         }
         ids
+    }
+
+    /// The ids of a list of words that are one token each; longer ones are left out.
+    pub(crate) fn single_words(&self, key: &str) -> Vec<u32> {
+        let words = self.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let one = |word: &Value| match word.as_array().map(Vec::as_slice) {
+            Some([id]) => id.as_u64().and_then(|id| u32::try_from(id).ok()),
+            _ => None,
+        };
+        words.iter().filter_map(one).collect()
     }
 
     /// A switch that the library only knows in one position.

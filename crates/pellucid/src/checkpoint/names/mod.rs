@@ -1,17 +1,21 @@
 //! Foreign names and ours. A family is data: which configs it can express, its `config.json` keys, and a table from
 //! its tensors to ours. Nothing else in the library asks what a model is called.
 
+mod bart;
+mod bert;
 mod gpt2;
 mod keys;
 mod llama;
 mod native;
+mod t5;
+mod table;
 
 pub(crate) use keys::Keys;
 
 use super::generation::GenerationConfig;
 use super::safetensors::StoredType;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{ActivationKind, Config};
+use crate::model::config::{ActivationKind, Config, Positions};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 
@@ -24,6 +28,22 @@ pub enum Family {
     Gpt2,
     /// `model_type: llama`, for `LlamaForCausalLM`.
     Llama,
+    /// `model_type: mistral`, for `MistralForCausalLM`.
+    Mistral,
+    /// `model_type: qwen2`, for `Qwen2ForCausalLM`.
+    Qwen2,
+    /// `model_type: qwen3`, for `Qwen3ForCausalLM`.
+    Qwen3,
+    /// `model_type: bert`, for `BertModel`, `BertForMaskedLM` and its classifiers.
+    Bert,
+    /// `model_type: roberta`, for the same.
+    Roberta,
+    /// `model_type: marian`, for `MarianMTModel`.
+    Marian,
+    /// `model_type: bart`, for `BartForConditionalGeneration`.
+    Bart,
+    /// `model_type: t5`, for `T5ForConditionalGeneration`.
+    T5,
     /// `model_type: pellucid`: our own names, for every other architecture.
     Native,
 }
@@ -50,16 +70,36 @@ pub(crate) enum Place {
 }
 
 impl Family {
+    /// Every family, those that say more last.
+    pub const ALL: [Self; 11] = [
+        Self::Gpt2,
+        Self::Llama,
+        Self::Mistral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Bert,
+        Self::Roberta,
+        Self::Marian,
+        Self::Bart,
+        Self::T5,
+        Self::Native,
+    ];
+
+    fn fits(self, config: &Config) -> bool {
+        match self {
+            Self::Gpt2 => gpt2::fits(config),
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => llama::fits(config, self),
+            Self::Bert | Self::Roberta => bert::fits(config, self),
+            Self::Marian | Self::Bart => bart::fits(config, self),
+            Self::T5 => t5::fits(config),
+            Self::Native => true,
+        }
+    }
+
     /// The family that can express `config`.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        if gpt2::fits(config) {
-            Self::Gpt2
-        } else if llama::fits(config) {
-            Self::Llama
-        } else {
-            Self::Native
-        }
+        Self::ALL.into_iter().find(|family| family.fits(config)).unwrap_or(Self::Native)
     }
 
     /// The value of `model_type` in `config.json`.
@@ -68,7 +108,31 @@ impl Family {
         match self {
             Self::Gpt2 => "gpt2",
             Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::Marian => "marian",
+            Self::Bart => "bart",
+            Self::T5 => "t5",
             Self::Native => "pellucid",
+        }
+    }
+
+    /// The class of `transformers` that opens it.
+    fn architecture(self, config: &Config) -> &'static str {
+        match self {
+            Self::Gpt2 => "GPT2LMHeadModel",
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Bert | Self::Roberta => bert::architecture(config, self),
+            Self::Marian => "MarianMTModel",
+            Self::Bart => "BartForConditionalGeneration",
+            Self::T5 => "T5ForConditionalGeneration",
+            Self::Native => "PellucidForCausalLM",
         }
     }
 
@@ -76,7 +140,10 @@ impl Family {
     pub(crate) fn pieces(self, config: &Config) -> Vec<Piece> {
         match self {
             Self::Gpt2 => gpt2::pieces(config),
-            Self::Llama => llama::pieces(config),
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => llama::pieces(config),
+            Self::Bert | Self::Roberta => bert::pieces(config, self),
+            Self::Marian | Self::Bart => bart::pieces(config, self),
+            Self::T5 => t5::pieces(config),
             Self::Native => native::pieces(config),
         }
     }
@@ -85,17 +152,46 @@ impl Family {
     pub(crate) fn canonical(self, name: &str) -> String {
         match self {
             Self::Gpt2 => gpt2::canonical(name),
-            Self::Llama | Self::Native => name.into(),
+            Self::Bert | Self::Roberta => bert::canonical(name, self),
+            _ => name.into(),
         }
     }
 
-    /// Whether a tensor of a file is a constant that the family computes anew.
+    /// Whether a tensor of a file is a constant that the family computes anew, or that nothing uses.
     pub(crate) fn ignores(self, canonical: &str) -> bool {
         match self {
             Self::Gpt2 => gpt2::ignores(canonical),
-            Self::Llama => llama::ignores(canonical),
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => llama::ignores(canonical),
+            Self::Bert | Self::Roberta => bert::ignores(canonical),
+            Self::Marian | Self::Bart => bart::ignores(canonical, self),
+            Self::T5 => t5::ignores(canonical),
             Self::Native => false,
         }
+    }
+
+    fn write_keys(self, config: &Config, generation: &GenerationConfig) -> Value {
+        match self {
+            Self::Gpt2 => gpt2::write_keys(config),
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => {
+                llama::write_keys(config, self)
+            }
+            Self::Bert | Self::Roberta => bert::write_keys(config),
+            Self::Marian | Self::Bart => bart::write_keys(config, generation, self),
+            Self::T5 => t5::write_keys(config, generation),
+            Self::Native => json!({"vocab_size": config.vocab}),
+        }
+    }
+
+    /// The sizes that a foreign `config.json` tells; none of our own.
+    fn read_keys(self, keys: &mut Keys) -> Option<Config> {
+        Some(match self {
+            Self::Gpt2 => gpt2::read_keys(keys),
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => llama::read_keys(keys, self),
+            Self::Bert | Self::Roberta => bert::read_keys(keys, self),
+            Self::Marian | Self::Bart => bart::read_keys(keys, self),
+            Self::T5 => t5::read_keys(keys),
+            Self::Native => return None,
+        })
     }
 }
 
@@ -116,11 +212,7 @@ pub(super) fn config_map(
     generation: &GenerationConfig,
     stored: StoredType,
 ) -> Result<Map<String, Value>> {
-    let (architecture, keys) = match family {
-        Family::Gpt2 => ("GPT2LMHeadModel", gpt2::write_keys(config)),
-        Family::Llama => ("LlamaForCausalLM", llama::write_keys(config)),
-        Family::Native => ("PellucidForCausalLM", json!({"vocab_size": config.vocab})),
-    };
+    let (architecture, keys) = (family.architecture(config), family.write_keys(config, generation));
     let mut map = Map::new();
     map.insert("model_type".into(), json!(family.model_type()));
     map.insert("architectures".into(), json!([architecture]));
@@ -151,16 +243,14 @@ pub fn parse_config(text: &str, name: &str) -> Result<(Family, Config)> {
     let mut keys = Keys::parse(text, name, OPERATION)?;
     let own = keys.own()?;
     let model_type = keys.text("model_type", "");
-    let (family, foreign) = match model_type.as_str() {
-        "gpt2" => (Family::Gpt2, Some(gpt2::read_keys(&mut keys))),
-        "llama" => (Family::Llama, Some(llama::read_keys(&mut keys))),
-        "pellucid" => (Family::Native, None),
-        other => {
-            let message = format!("{name}: model_type {other:?} is not one this library knows");
-            return Err(Error::new(Kind::Format, OPERATION, message)
-                .hint("gpt2, llama and pellucid are; convert the checkpoint to one of them"));
-        }
+    let known = Family::ALL.into_iter().find(|family| family.model_type() == model_type);
+    let Some(family) = known else {
+        let message = format!("{name}: model_type {model_type:?} is not one this library knows");
+        let known = Family::ALL.map(Family::model_type).join(", ");
+        return Err(Error::new(Kind::Format, OPERATION, message)
+            .hint(format!("{known} are; convert the checkpoint to one of them")));
     };
+    let foreign = family.read_keys(&mut keys);
     keys.finish(Kind::Format, "only what is listed stands in the way")?;
     let config = match (own, foreign) {
         (Some(own), None) => own,
@@ -188,10 +278,18 @@ fn agree(own: &Config, foreign: &Config, family: Family, name: &str) -> Result<(
         bias: own.bias,
         norm_bias: own.norm_bias,
         dropout: own.dropout,
+        pooling: own.pooling,
         ..foreign.clone()
     };
-    if family == Family::Gpt2 {
+    if own.positions != Positions::Rotary {
         told.rotary_base = own.rotary_base;
+    }
+    if matches!(family, Family::Marian | Family::Bart) {
+        // A missing bias is written as zeros.
+        told.head_bias = own.head_bias;
+    }
+    if told.has_qkv_bias() == own.has_qkv_bias() {
+        told.qkv_bias = own.qkv_bias;
     }
     if told == *own {
         return Ok(());

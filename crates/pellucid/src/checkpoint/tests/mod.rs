@@ -320,6 +320,11 @@ fn generation_defaults_travel() {
         eos: vec![2, 3],
         pad: Some(0),
         decoder_start: Some(1),
+        forced_first: Some(4),
+        forced_last: Some(2),
+        banned: vec![0, 7],
+        beams: Some(4),
+        length_penalty: 0.6,
     };
     let greedy = GenerationConfig { temperature: 0.0, ..Default::default() };
     for config in [full, greedy, GenerationConfig::default()] {

@@ -1,0 +1,91 @@
+//! Against sacrebleu, scikit-learn and scipy.
+
+use super::*;
+use serde_json::Value;
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("../../tests/golden/scores.json")).unwrap()
+}
+
+fn list<'a>(value: &'a Value) -> &'a [Value] {
+    value.as_array().unwrap()
+}
+
+fn close(got: f64, wanted: &Value, what: &str) {
+    let wanted = wanted.as_f64().unwrap();
+    assert!((got - wanted).abs() <= 1e-9 * wanted.abs().max(1.0), "{what}: {got}, not {wanted}");
+}
+
+#[test]
+fn translations_score_as_in_sacrebleu() {
+    let golden = golden();
+    for (number, case) in list(&golden["translations"]).iter().enumerate() {
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let hypotheses: Vec<String> = list(&case["hypotheses"]).iter().map(text).collect();
+        let references: Vec<Vec<String>> =
+            list(&case["references"]).iter().map(|r| list(r).iter().map(text).collect()).collect();
+        for tokens in [Tokens::V13a, Tokens::None, Tokens::Characters] {
+            let name = match tokens {
+                Tokens::V13a => "13a",
+                Tokens::None => "none",
+                Tokens::Characters => "char",
+            };
+            let found = bleu::corpus(&hypotheses, &references, tokens).unwrap();
+            let wanted = &case["bleu"][name];
+            let what = format!("case {number}, {name}");
+            assert_eq!(found.length as u64, wanted["sys"].as_u64().unwrap(), "{what}");
+            assert_eq!(found.reference_length as u64, wanted["ref"].as_u64().unwrap(), "{what}");
+            close(found.brevity_penalty, &wanted["bp"], &what);
+            close(found.score, &wanted["score"], &what);
+            if found.score > 0.0 {
+                for (n, precision) in found.precisions.iter().enumerate() {
+                    close(*precision, &wanted["precisions"][n], &what);
+                }
+            }
+        }
+        for (i, words) in [0, 2].into_iter().enumerate() {
+            let found = Chrf { words }.corpus(&hypotheses, &references).unwrap();
+            close(found, &case["chrf"][i], &format!("case {number}, {words} words"));
+        }
+    }
+}
+
+#[test]
+fn labels_agree_as_in_scikit_learn() {
+    let golden = golden();
+    for case in list(&golden["labels"]) {
+        let ids =
+            |v: &Value| list(v).iter().map(|x| x.as_u64().unwrap() as u32).collect::<Vec<_>>();
+        let (right, given) = (ids(&case["right"]), ids(&case["given"]));
+        let labels = case["labels"].as_u64().unwrap() as usize;
+        let found = Agreement::of(labels, &right, &given).unwrap();
+        close(found.accuracy(), &case["accuracy"], "accuracy");
+        close(found.macro_f1(), &case["macro_f1"], "macro F1");
+        close(found.f1(1), &case["f1"], "F1");
+        close(found.matthews().unwrap(), &case["matthews"], "Matthews");
+    }
+    let same = Agreement::of(2, &[1, 0], &[1, 1]).unwrap();
+    assert_eq!((same.matthews(), same.accuracy()), (None, 0.5));
+    assert!(Agreement::of(2, &[2], &[0]).is_err() && Agreement::of(2, &[], &[]).is_err());
+}
+
+#[test]
+fn numbers_correlate_as_in_scipy() {
+    let golden = golden();
+    for case in list(&golden["numbers"]) {
+        let values = |v: &Value| list(v).iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+        let (x, y) = (values(&case["x"]), values(&case["y"]));
+        close(pearson(&x, &y).unwrap().unwrap(), &case["pearson"], "Pearson");
+        close(spearman(&x, &y).unwrap().unwrap(), &case["spearman"], "Spearman");
+    }
+    assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]).unwrap(), None);
+    assert!(pearson(&[1.0, f64::NAN], &[1.0, 2.0]).is_err() && pearson(&[1.0], &[1.0]).is_err());
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let reference = vec![vec!["a".to_owned()]];
+    assert!(bleu::corpus(&["a", "b"], &reference, Tokens::V13a).is_err());
+    assert!(bleu::corpus(&["a"], &[vec![]], Tokens::V13a).is_err());
+    assert!(Chrf::default().corpus(&[] as &[&str], &[]).is_err());
+}
