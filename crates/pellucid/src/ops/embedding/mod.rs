@@ -245,58 +245,6 @@ impl Op for Embedding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::cpu::pool::Pool;
-    use crate::ops::harness::{Values, produce};
-    use crate::tensor::random::Random;
-
-    #[test]
-    fn agrees_with_the_reference_and_catches_wrong_kernels() {
-        for case in cases() {
-            case.check().unwrap();
-        }
-    }
-
-    #[test]
-    fn ids_and_positions_out_of_range_are_refused() {
-        let op = Embedding::new(1, 2, 3, 5, Positions::Learned { max: 4 }, 1.0);
-        let message = |ids: &[i32], past: &[i32]| op.check(ids, past).unwrap_err().to_string();
-        assert!(
-            message(&[0, 5], &[0])
-                .starts_with("embedding: token id 5 at row 0, position 1; ids are 0..5")
-        );
-        assert!(message(&[-1, 0], &[0]).starts_with("embedding: token id -1"));
-        assert!(
-            message(&[0, 0], &[3])
-                .starts_with("embedding: positions 3..5 of row 0; learned positions are 0..4")
-        );
-        assert!(op.check(&[0, 4], &[2]).is_ok());
-        assert!(op.check(&[0, 4], &[-1]).is_err());
-        assert!(op.check(&[0, 4], &[i32::MAX]).is_err());
-        let endless = Embedding::new(1, 2, 3, 5, Positions::None, 1.0);
-        assert!(endless.check(&[0, 4], &[i32::MAX]).is_ok());
-    }
-
-    #[test]
-    fn gradients_do_not_depend_on_the_thread_count() {
-        let (b, t, c, v) = (3, 50, 200, 7);
-        let op = Embedding::new(b, t, c, v, Positions::Learned { max: 60 }, 0.7);
-        let mut random = Random::new(5, 0);
-        let mut normal = |n: usize| (0..n).map(|_| f64::from(random.normal())).collect::<Vec<_>>();
-        let values = Values {
-            inputs: vec![],
-            params: vec![normal(v * c), normal(60 * c)],
-            ints: vec![(0..b * t).map(|i| (i * i % v) as i32).collect(), vec![0, 3, 10]],
-        };
-        let dy = vec![normal(b * t * c)];
-        let run =
-            |threads| produce(&op, &values, &dy, Default::default(), &Pool::new(threads), None);
-        let one = run(1);
-        for threads in [2, 3, 5] {
-            assert_eq!(one.d_params, run(threads).d_params);
-        }
-    }
-}
+mod tests;
 
 // This room does not know tokenizers, models, or that the output head may share `wte`.
