@@ -64,6 +64,7 @@ pub fn cases() -> Vec<Case> {
         (65, 20, 33, true, None, true),
         (3, 4, 700, true, Some(Activation::Silu), false),
         (33, 64, 96, true, Some(Activation::GeluTanh), true),
+        (5, 24, 24, true, Some(Activation::Tanh), false),
     ];
     let case = |(n, c_in, c_out, bias, activation, residual)| {
         let op = Linear { bias, activation, residual, ..Linear::new(n, c_in, c_out) };
