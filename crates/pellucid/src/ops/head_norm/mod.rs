@@ -121,10 +121,36 @@ impl Op for HeadNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::pool::Pool;
+    use crate::ops::harness::{Values, produce};
+    use crate::tensor::random::Random;
 
     #[test]
     fn cases_hold() {
         cases::cases().iter().for_each(|case| case.check().unwrap());
+    }
+
+    #[test]
+    fn no_bit_depends_on_the_thread_count() {
+        let dims = HeadNormDims { n: 77, h: 3, kv: 2, d: 50 };
+        let op = HeadNorm::new(dims, 1e-6).unwrap();
+        let mut random = Random::new(3, 0);
+        let mut normal = |n: usize| (0..n).map(|_| f64::from(random.normal())).collect::<Vec<_>>();
+        let len = dims.n * dims.row();
+        let values = Values {
+            inputs: vec![normal(len)],
+            params: vec![normal(dims.d), normal(dims.d)],
+            ints: vec![],
+        };
+        let dy = [normal(len)];
+        let run = |t| {
+            let p = produce(&op, &values, &dy, Default::default(), &Pool::new(t), None);
+            (p.outputs, p.d_inputs, p.d_params)
+        };
+        let one = run(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(one, run(threads), "{threads} threads");
+        }
     }
 
     #[test]
