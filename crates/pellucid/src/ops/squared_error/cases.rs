@@ -1,12 +1,12 @@
 //! Shapes and wrong kernels.
 
 use super::{SquaredError, reference};
-use crate::autograd::{Op, RunInfo};
+use crate::autograd::{Backward, Op, RunInfo};
 use crate::ops::harness::{Case, Gradients};
 use crate::ops::spoil::Spoil;
 
-fn wrong(right: SquaredError) -> Vec<(&'static str, Box<dyn Op>)> {
-    vec![
+fn wrong(right: SquaredError, holes: bool) -> Vec<(&'static str, Box<dyn Op>)> {
+    let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
         ("NaN output", Spoil::nan_output(right)),
         ("sign of dx", Spoil::sign_of_d_input(right, 0)),
         ("overwrites instead of accumulating", Spoil::ignores_accumulate(right)),
@@ -24,7 +24,25 @@ fn wrong(right: SquaredError) -> Vec<(&'static str, Box<dyn Op>)> {
             }),
         ),
         ("grad_scale forgotten", Spoil::backward_begins(right, |o| o.run.grad_scale = 1.0)),
-    ]
+    ];
+    if holes {
+        // A larger count than there are targets that are numbers.
+        let all = |o: &mut Backward<'_>| {
+            let numbers = o.ints[0].iter().filter(|&&t| !f32::from_bits(t as u32).is_nan()).count();
+            o.run.grad_scale *= numbers as f32 / o.ints[0].len() as f32;
+        };
+        wrong.push(("targets left out are counted", Spoil::backward_begins(right, all)));
+        let moved = |o: &mut Backward<'_>| {
+            let grad = o.d_inputs[0].as_mut().expect("a gradient");
+            for (d, &t) in grad.data.iter_mut().zip(o.ints[0]) {
+                if f32::from_bits(t as u32).is_nan() {
+                    *d += 0.1;
+                }
+            }
+        };
+        wrong.push(("targets left out pull", Spoil::backward_done(right, moved)));
+    }
+    wrong
 }
 
 /// All cases of this room.
@@ -48,7 +66,7 @@ pub fn cases() -> Vec<Case> {
                     params: vec![],
                 }),
                 tolerance: 1e-6,
-                wrong: if n > 1 { wrong(op) } else { vec![] },
+                wrong: if n > 1 { wrong(op, holes) } else { vec![] },
                 run: RunInfo { training: true, grad_scale: 0.25, ..RunInfo::default() },
             }
         })

@@ -81,6 +81,41 @@ impl Op for SquaredError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::RunInfo;
+    use crate::backend::cpu::pool::Pool;
+    use crate::ops::harness::{Produced, Values, produce};
+
+    /// Loss, rows' losses and dx of 3 rows of one number.
+    fn run(x: [f64; 3], targets: [f32; 3]) -> Produced {
+        let op = SquaredError::new(3, 1).unwrap();
+        let ints = vec![targets.iter().map(|t| t.to_bits() as i32).collect()];
+        let values = Values { inputs: vec![x.to_vec()], params: vec![], ints };
+        let run = RunInfo { training: true, grad_scale: 1.0, ..RunInfo::default() };
+        produce(&op, &values, &[vec![1.0], vec![0.0; 3]], run, &Pool::new(1), None)
+    }
+
+    #[test]
+    fn numbers_are_as_by_hand() {
+        let got = run([1.0, 5.0, -2.0], [3.0, f32::NAN, -2.5]);
+        assert_eq!(got.outputs, [vec![2.125], vec![4.0, 0.0, 0.25]]);
+        assert_eq!(got.d_inputs, [[-2.0, 0.0, 0.5]]);
+    }
+
+    #[test]
+    fn without_a_target_loss_and_gradient_are_zero() {
+        let got = run([1.0, 5.0, -2.0], [f32::NAN; 3]);
+        let all = [got.outputs, got.d_inputs].concat().concat();
+        assert!(all.len() == 7 && all.iter().all(|&x| x == 0.0), "{all:?}");
+    }
+
+    #[test]
+    fn a_prediction_that_is_no_number_is_seen() {
+        let got = run([f64::NAN, 5.0, -2.0], [3.0, f32::NAN, -2.5]);
+        assert!(got.outputs[0][0].is_nan() && got.outputs[1][0].is_nan());
+        assert!(got.d_inputs[0][0].is_nan() && got.d_inputs[0][2] == 0.5);
+        // Of a row that is left out it is not.
+        assert_eq!(run([1.0, f64::NAN, -2.0], [3.0, f32::NAN, -2.5]).outputs[0], [2.125]);
+    }
 
     #[test]
     fn cases_hold() {
