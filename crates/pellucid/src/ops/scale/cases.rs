@@ -9,13 +9,26 @@ fn wrong(right: Scale) -> Vec<(&'static str, Box<dyn Op>)> {
     vec![
         ("NaN output", Spoil::nan_output(right)),
         ("sign of dx", Spoil::sign_of_d_input(right, 0)),
-        ("overwrites instead of accumulating", Spoil::ignores_accumulate(right)),
         ("divides", Box::new(Scale { factor: 1.0 / right.factor, ..right })),
         (
             "gradient not scaled",
-            Spoil::backward_done(right, |o| {
+            Spoil::backward_done(right, move |o| {
                 let grad = o.d_inputs[0].as_mut().expect("a gradient");
-                grad.data.copy_from_slice(o.d_outputs[0]);
+                grad.data.iter_mut().for_each(|d| *d /= right.factor);
+            }),
+        ),
+        (
+            "gradient scaled twice",
+            Spoil::backward_done(right, move |o| {
+                let grad = o.d_inputs[0].as_mut().expect("a gradient");
+                grad.data.iter_mut().for_each(|d| *d *= right.factor);
+            }),
+        ),
+        (
+            "the last element is left out",
+            Spoil::forward_done(right, move |o| {
+                let last = o.outputs[0].last_mut().expect("an element");
+                *last /= right.factor;
             }),
         ),
     ]

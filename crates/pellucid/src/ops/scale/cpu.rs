@@ -1,23 +1,16 @@
 //! At the speed of memory.
-#![allow(unsafe_code)] // disjoint parts of one output go to different threads
+#![allow(unsafe_code)] // disjoint parts of one buffer go to different threads
 
 use crate::backend::cpu::pool::{Pool, Ptr};
 
 /// Elements per unit of work.
 const GRAIN: usize = 4096;
 
-/// `y = factor · x`, or `+=`.
-pub(super) fn scale(pool: &Pool, factor: f32, x: &[f32], y: &mut [f32], accumulate: bool) {
-    assert_eq!(x.len(), y.len());
-    let out = Ptr(y.as_mut_ptr());
-    pool.split(x.len(), GRAIN, &|range| {
-        // SAFETY: ranges are disjoint and within x, which is as long as y.
-        let y = unsafe { out.slice(range.start, range.len()) };
-        let both = y.iter_mut().zip(&x[range]);
-        if accumulate {
-            both.for_each(|(y, x)| *y += factor * x);
-        } else {
-            both.for_each(|(y, x)| *y = factor * x);
-        }
+/// `x = factor · x`.
+pub(super) fn scale(pool: &Pool, factor: f32, x: &mut [f32]) {
+    let (len, x) = (x.len(), Ptr(x.as_mut_ptr()));
+    pool.split(len, GRAIN, &|range| {
+        // SAFETY: ranges are disjoint and inside x.
+        unsafe { x.slice(range.start, range.len()) }.iter_mut().for_each(|x| *x *= factor);
     });
 }

@@ -1,6 +1,6 @@
 //! Every element times one number: `y = factor · x`, x and y (N). T5 scales what its tied head reads by 1/√C.
 //!
-//! Saved: nothing (0 bytes); the backward pass reads neither input nor output: `dx = factor · dy`.
+//! In place. Saved: nothing (0 bytes); the backward pass reads neither input nor output: `dx = factor · dy`.
 
 mod cpu;
 /// The definition, in f64.
@@ -47,19 +47,19 @@ impl Op for Scale {
     fn needs(&self) -> Needs {
         Needs::default()
     }
-    fn cheap(&self) -> bool {
-        true
+    fn in_place(&self) -> Option<(usize, usize)> {
+        Some((0, 0))
     }
     fn flops(&self) -> (u64, u64) {
         (self.n as u64, self.n as u64)
     }
     fn forward(&self, mut o: Forward<'_>) -> Result<()> {
-        cpu::scale(o.pool, self.factor, o.inputs[0], o.outputs[0], false);
+        cpu::scale(o.pool, self.factor, o.outputs[0]);
         Ok(())
     }
     fn backward(&self, mut o: Backward<'_>) -> Result<()> {
         if let Some(dx) = &mut o.d_inputs[0] {
-            cpu::scale(o.pool, self.factor, o.d_outputs[0], dx.data, dx.accumulate);
+            cpu::scale(o.pool, self.factor, dx.data);
         }
         Ok(())
     }
