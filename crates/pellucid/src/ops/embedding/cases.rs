@@ -11,7 +11,7 @@ fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box
     let with = move |positions, scale| {
         Embedding::new(b, t, c, v, positions, scale).with_offset(offset).with_segments(g)
     };
-    let right = || with(positions, scale);
+    let right = move || with(positions, scale);
     let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![
         ("scale off", Box::new(with(positions, scale * 0.5))),
         ("ignores accumulate", Spoil::ignores_accumulate(right())),
@@ -22,31 +22,7 @@ fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box
         ("NaN output", Spoil::nan_output(right())),
         ("gradient dropped", Spoil::drops_d_param(right(), 0)),
     ];
-    if positions != Positions::None {
-        let past_ignored = |f: &mut Forward<'_>| f.ints[1] = &[0; 8][..f.ints[1].len()];
-        wrong.push(("past ignored", Spoil::forward_begins(right(), past_ignored)));
-    }
-    match positions {
-        Positions::None => {}
-        Positions::Learned { .. } => {
-            wrong.push(("positions' gradient dropped", Spoil::drops_d_param(right(), 1)));
-        }
-        _ => {
-            wrong.push(("no positions", Box::new(with(Positions::None, scale))));
-            let other = match positions {
-                Positions::Sinusoidal => Positions::SinusoidalHalved,
-                Positions::SinusoidalHalved => Positions::SinusoidalTensor2tensor,
-                _ => Positions::SinusoidalHalved,
-            };
-            if c > 4 {
-                wrong.push(("other waves", Box::new(with(other, scale))));
-            }
-        }
-    }
-    if offset > 0 && positions != Positions::None {
-        let without = right().with_offset(offset - 1);
-        wrong.push(("offset one too small", Box::new(without)));
-    }
+    wrong.extend(wrong_positions(right, dims, positions));
     if g > 0 {
         let last = usize::from(positions.rows() > 0) + 1;
         wrong.push(("segments' gradient dropped", Spoil::drops_d_param(right(), last)));
@@ -66,6 +42,42 @@ fn wrong(dims: Dims, positions: Positions, scale: f32) -> Vec<(&'static str, Box
             "a repeated id keeps only its last gradient",
             Spoil::backward_done(right(), keep_last),
         ));
+    }
+    wrong
+}
+
+/// Vectors that are right, but stand somewhere else.
+fn wrong_positions(
+    right: impl Fn() -> Embedding,
+    dims: Dims,
+    positions: Positions,
+) -> Vec<(&'static str, Box<dyn Op>)> {
+    let as_if = |positions| Embedding { positions, ..right() };
+    let mut wrong: Vec<(&'static str, Box<dyn Op>)> = vec![];
+    if positions != Positions::None {
+        let past_ignored = |f: &mut Forward<'_>| f.ints[1] = &[0; 8][..f.ints[1].len()];
+        wrong.push(("past ignored", Spoil::forward_begins(right(), past_ignored)));
+    }
+    match positions {
+        Positions::None => {}
+        Positions::Learned { .. } => {
+            wrong.push(("positions' gradient dropped", Spoil::drops_d_param(right(), 1)));
+        }
+        _ => {
+            wrong.push(("no positions", Box::new(as_if(Positions::None))));
+            let other = match positions {
+                Positions::Sinusoidal => Positions::SinusoidalHalved,
+                Positions::SinusoidalHalved => Positions::SinusoidalTensor2tensor,
+                _ => Positions::SinusoidalHalved,
+            };
+            if dims.c > 4 {
+                wrong.push(("other waves", Box::new(as_if(other))));
+            }
+        }
+    }
+    if dims.offset > 0 && positions != Positions::None {
+        let without = right().with_offset(dims.offset - 1);
+        wrong.push(("offset one too small", Box::new(without)));
     }
     wrong
 }
