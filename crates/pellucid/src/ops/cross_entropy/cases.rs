@@ -82,11 +82,10 @@ impl Op for BiasForgotten {
     }
 }
 
-/// Every shape that the operation is judged on.
-#[must_use]
-pub fn cases() -> Vec<Case> {
-    let mut cases = vec![];
-    let shapes = [
+type Shape = (usize, usize, usize, f32, f32, bool, (usize, usize), usize, f32);
+
+fn shapes() -> Vec<Shape> {
+    let mut shapes = vec![
         // n, c, v, smoothing, z_loss, bias, rows and columns of a chunk, every which row is ignored (0: none), grad_scale
         (1, 1, 2, 0.0, 0.0, false, (32, 2), 0, 0.5),
         (5, 7, 11, 0.0, 0.0, false, (32, 4), 0, 0.25),
@@ -96,10 +95,15 @@ pub fn cases() -> Vec<Case> {
         (6, 3, 5, 0.1, 1e-2, true, (3, 9), 0, 3.0),
     ];
     // A few labels, and widths that fill no vector.
-    let few = (1..=8).map(|v| (7, 16 + 5 * v, v, 0.1, 1e-2, v % 3 != 0, (32, v), 3, 0.5));
-    for (n, c, v, smoothing, z_loss, bias, (rows, columns), every, grad_scale) in
-        shapes.into_iter().chain(few)
-    {
+    shapes.extend((1..=8).map(|v| (7, 16 + 5 * v, v, 0.1, 1e-2, v % 3 != 0, (32, v), 3, 0.5)));
+    shapes
+}
+
+/// Every shape that the operation is judged on.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for (n, c, v, smoothing, z_loss, bias, (rows, columns), every, grad_scale) in shapes() {
         let ignore = -7;
         let target = |i: usize| {
             let ignored = every > 0

@@ -2,6 +2,7 @@ use super::*;
 use crate::autograd::RunInfo;
 use crate::backend::cpu::pool::Pool;
 use crate::ops::harness::{Values, produce};
+use crate::tensor::random::Random;
 
 #[test]
 fn agrees_with_the_reference_and_catches_wrong_kernels() {
@@ -61,6 +62,42 @@ fn minus_infinity_in_one_chunk_hides_nothing_in_another() {
     assert!((loss([1.0, 1.0, low, low, 1.0, low]) - 3f32.ln()).abs() < 1e-6);
     assert!(loss([f64::NAN, f64::NAN, 1.0, 1.0, 1.0, 1.0]).is_nan());
     assert!(loss([1.0, 1.0, 1.0, 1.0, 1.0, f64::NAN]).is_nan());
+}
+
+/// Products of a few columns, and of widths that fill no tile, in bf16: near f32's, none NaN.
+#[test]
+fn a_few_labels_work_in_bf16() {
+    let mut random = Random::new(21, 0);
+    let mut normal = |n: usize| (0..n).map(|_| f64::from(random.normal())).collect::<Vec<_>>();
+    for v in 1..=8 {
+        for (n, c) in [(1, 3), (5, 17), (37, 72)] {
+            let values = Values {
+                inputs: vec![normal(n * c)],
+                params: vec![normal(v * c), normal(v)],
+                ints: vec![(0..n).map(|i| (i * 5 % v) as i32).collect()],
+            };
+            let produced = |precision| {
+                let op = LinearCrossEntropy {
+                    bias: true,
+                    precision,
+                    ..LinearCrossEntropy::new(n, c, v)
+                };
+                let run = RunInfo { grad_scale: 1.0, ..Default::default() };
+                let dy = [vec![1.0], vec![0.0; n]];
+                let p = produce(&op, &values, &dy, run, &Pool::new(2), None);
+                [p.outputs, p.d_inputs, p.d_params].concat()
+            };
+            let (got, want) = (produced(Precision::Bf16), produced(Precision::F32));
+            for (got, want) in got.iter().zip(&want) {
+                let largest = want.iter().fold(0.1f32, |m, w| m.max(w.abs()));
+                let close = |(g, w): (&f32, &f32)| (g - w).abs() <= 0.1 * largest;
+                assert!(
+                    got.iter().zip(want).all(close),
+                    "V = {v}, {n}x{c}: {got:?}, in f32 {want:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
