@@ -86,6 +86,8 @@ pub(super) struct Builder<'c> {
     /// Of the stack that is being recorded.
     pub(super) inputs: Inputs,
     pub(super) memory: Option<Memory>,
+    /// Of an LSTM encoder: the last h and c of each layer.
+    pub(super) last_states: Vec<[Value; 2]>,
     pub(super) rotary: Option<Arc<rotary::Table>>,
     /// Where the matrices are when they are not parameters of the tape.
     stored: Option<&'c StoredWeights>,
@@ -167,6 +169,7 @@ impl<'c> Builder<'c> {
             precision,
             inputs,
             memory: None,
+            last_states: vec![],
             rotary,
             stored,
             params,

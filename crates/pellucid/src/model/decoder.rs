@@ -2,7 +2,8 @@
 //! beside the decoder, about sources that were read before.
 
 use super::chunk::{Chunk, Want, permute};
-use super::config::{Architecture, Config, Output};
+use super::config::{Architecture, Config, Core, Output};
+use super::memory::{Slot, Sort, slots};
 use super::source::Sources;
 use super::stored_weights::StoredWeights;
 use super::weights::{Weights, parameters};
@@ -54,8 +55,9 @@ pub struct Decoder {
     threads: usize,
     measure: bool,
     chunks: Vec<Chunk>,
-    /// Of each block keys (B, K, capacity, D), values, and keys and values of the sources (texts, S, 2 K D), if any.
     cache: Vec<Buffer>,
+    /// What each of these holds.
+    slots: Vec<Slot>,
     past: Vec<usize>,
     logits: Vec<f32>,
     sources: Option<Sources>,
@@ -119,10 +121,8 @@ impl Decoder {
             )
             .hint("ask for fewer tokens, or use a model with a longer context"));
         }
-        let len = batch * config.kv_heads * capacity * config.head_width;
-        let held = sources.as_ref().map(Sources::elements);
-        let block = [Some(len), Some(len), held];
-        let lens = (0..config.blocks_that_generate()).flat_map(|_| block.into_iter().flatten());
+        let held = sources.as_ref().map_or((0, 0), |s| (s.texts(), s.longest()));
+        let slots = slots(config, (batch, capacity), held);
         Ok(Self {
             config: config.clone(),
             stored,
@@ -132,7 +132,8 @@ impl Decoder {
             threads,
             measure: false,
             chunks: vec![],
-            cache: lens.map(Buffer::zeros).collect(),
+            cache: slots.iter().map(|slot| Buffer::zeros(slot.len)).collect(),
+            slots,
             past: vec![0; batch],
             logits: vec![0.0; batch * config.vocab],
             sources,
@@ -155,7 +156,8 @@ impl Decoder {
             return Err(Error::new(Kind::Input, "decode", "the model has no encoder for a source")
                 .hint("give the text as a prompt"));
         };
-        held.read(pool, weights, &self.config, sources, &mut self.cache)?;
+        let cache = self.cache.iter_mut().zip(&self.slots);
+        held.read(pool, weights, &self.config, sources, cache)?;
         self.reset();
         Ok(())
     }
@@ -171,21 +173,19 @@ impl Decoder {
             let message = format!("rows {parents:?} for {} rows, {beams} to a source", self.batch);
             return Err(Error::new(Kind::Input, "decode", message));
         }
-        let (d, v, every) = (self.config.head_width, self.config.vocab, self.buffers());
-        let row = self.config.kv_heads * self.capacity * d;
+        let (d, v) = (self.config.head_width, self.config.vocab);
         let used = |r: usize| (self.config.kv_heads, self.capacity * d, self.past[r] * d);
-        // The keys and values of the sources, last of each block, are shared.
-        for block in self.cache.chunks_exact_mut(every) {
-            block[..2].iter_mut().for_each(|cache| permute(cache, row, parents, used));
+        for (cache, slot) in self.cache.iter_mut().zip(&self.slots) {
+            let row = slot.len / self.batch;
+            match slot.sort {
+                Sort::Growing => permute(cache, row, parents, used),
+                Sort::State => permute(cache, row, parents, |_| (1, row, row)),
+                Sort::Source => {}
+            }
         }
         permute(&mut self.logits, v, parents, |_| (1, v, v));
         self.past = parents.iter().map(|&p| self.past[p]).collect();
         Ok(())
-    }
-
-    /// Buffers of the cache that belong to one block.
-    fn buffers(&self) -> usize {
-        if self.sources.is_some() { 3 } else { 2 }
     }
 
     /// Tokens in each row's cache, (B).
@@ -337,8 +337,14 @@ impl Decoder {
     /// Forgets a row's tokens from position `len` on.
     ///
     /// # Errors
-    /// The row has fewer.
+    /// The row has fewer; an LSTM, whose state cannot be taken back.
     pub fn truncate(&mut self, row: usize, len: usize) -> Result<()> {
+        if self.config.core == Core::Lstm && self.past.get(row).is_some_and(|&past| len < past) {
+            let message = "an LSTM cannot forget: its state is of all tokens together";
+            return Err(
+                Error::new(Kind::Input, "decode", message).hint("decode without speculation")
+            );
+        }
         match self.past.get_mut(row) {
             Some(past) if len <= *past => {
                 *past = len;

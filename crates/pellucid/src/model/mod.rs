@@ -24,10 +24,12 @@ mod embedding;
 mod feed_forward;
 mod graph;
 mod head;
+mod memory;
 mod norm;
 mod parameters;
 /// Scores and vectors of whole texts.
 pub mod reader;
+mod recurrent;
 mod residual;
 mod source;
 mod transformer;

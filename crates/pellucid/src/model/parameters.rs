@@ -1,6 +1,6 @@
 //! Which parameters a model has: name, shape, how it starts.
 
-use super::config::{Architecture, Config, NormKind, NormPlacement, Output, Positions};
+use super::config::{Architecture, Config, Core, NormKind, NormPlacement, Output, Positions};
 use crate::tensor::random::Random;
 use std::ops::Range;
 
@@ -13,6 +13,8 @@ pub enum Init {
     Zeros,
     /// All one.
     Ones,
+    /// Biases of an LSTM's gates: zero, but those that keep the cell one (Gers et al. 2000).
+    Gates,
 }
 
 /// One parameter: its name, shape, place and rules.
@@ -48,6 +50,10 @@ impl ParamSpec {
         match self.init {
             Init::Zeros => {}
             Init::Ones => values.fill(1.0),
+            Init::Gates => {
+                let c = values.len() / 4;
+                values[c..2 * c].fill(1.0);
+            }
             Init::Normal(std) => {
                 let mut random = Random::new(seed, stream);
                 values.iter_mut().for_each(|x| *x = std * random.normal());
@@ -106,6 +112,8 @@ pub(super) fn stacks(config: &Config) -> Vec<Stack> {
 /// | `decoder.blocks.i.cross.q.weight`, `.bias` | (H D, C) |
 /// | `decoder.blocks.i.cross.kv.weight`, `.bias` | (2 K D, C): keys, values of what the encoder made |
 /// | `decoder.blocks.i.cross.out.weight`, `.bias` | (C, H D) |
+/// | `p blocks.i.lstm.input.weight`, `.bias`; `lstm.hidden.weight` | (4C, C), (4C); (4C, C): in place of a block |
+/// | `decoder.attn.q`, `k`, `out`, each `.weight`, `.bias`; `decoder.attn.v` | (C, C), (C); (C): an LSTM's look at the source |
 /// | `p blocks.i.mlp.norm.weight`, `.bias` | (C) |
 /// | `p blocks.i.mlp.in.weight`, `.bias` | (F, C), or (2F, C) gate then up |
 /// | `p blocks.i.mlp.out.weight`, `.bias` | (C, F) |
@@ -190,8 +198,29 @@ impl List<'_> {
         }
     }
 
-    fn stack(&mut self, Stack { prefix: p, layers, crosses }: Stack) {
-        let config = self.config;
+    /// An LSTM's layers, each as wide as the stream, and a decoder's look at the source.
+    fn recurrent(&mut self, Stack { prefix: p, layers, crosses }: Stack) {
+        let c = self.config.width;
+        let std = 1.0 / (3.0 * c as f32).sqrt(); // of PyTorch's uniform start
+        for i in 0..layers {
+            let name = format!("{p}blocks.{i}.lstm");
+            self.push(format!("{name}.input.weight"), vec![4 * c, c], true, Init::Normal(std));
+            self.push(format!("{name}.input.bias"), vec![4 * c], false, Init::Gates);
+            self.push(format!("{name}.hidden.weight"), vec![4 * c, c], true, Init::Normal(std));
+        }
+        if crosses {
+            self.linear("decoder.attn.q", c, c, true, false);
+            self.linear("decoder.attn.k", c, c, true, false);
+            self.push("decoder.attn.v".into(), vec![c], false, Init::Normal(std));
+            self.linear("decoder.attn.out", c, c, true, true);
+        }
+    }
+
+    fn stack(&mut self, stack: Stack) {
+        let (config, Stack { prefix: p, layers, crosses }) = (self.config, stack);
+        if config.core == Core::Lstm {
+            return self.recurrent(stack);
+        }
         if config.positions == Positions::Learned {
             self.table(&format!("{p}embedding.position"), config.context + config.position_offset);
         }

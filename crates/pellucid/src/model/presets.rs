@@ -7,7 +7,9 @@ use super::config::{
 use crate::error::{Error, Kind, Result};
 
 /// Every preset's name.
-pub const PRESETS: [&str; 9] = [
+pub const PRESETS: [&str; 11] = [
+    "lstm",
+    "lstm-translation",
     "nano",
     "gpt2",
     "llama",
@@ -168,6 +170,27 @@ impl Config {
         }
     }
 
+    /// A recurrent language model of nanoGPT's width: 2 layers.
+    #[must_use]
+    pub fn lstm() -> Self {
+        let (core, positions) = (Core::Lstm, Positions::None);
+        Self { core, positions, layers: 2, ..Self::nano() }
+    }
+
+    /// The recurrent encoder-decoder with attention that the Transformer replaced, at a size for small corpora.
+    #[must_use]
+    pub fn lstm_translation() -> Self {
+        Self {
+            core: Core::Lstm,
+            positions: Positions::None,
+            layers: 2,
+            decoder_layers: 2,
+            width: 256,
+            scaled_embedding: false,
+            ..Self::transformer_tiny()
+        }
+    }
+
     /// BERT's base model (Devlin et al. 2019), to be trained on masked tokens.
     #[must_use]
     pub fn bert() -> Self {
@@ -214,6 +237,8 @@ impl Config {
             "transformer-big" => Ok(Self::transformer_big()),
             "transformer-iwslt" => Ok(Self::transformer_iwslt()),
             "transformer-tiny" => Ok(Self::transformer_tiny()),
+            "lstm" => Ok(Self::lstm()),
+            "lstm-translation" => Ok(Self::lstm_translation()),
             "bert" => Ok(Self::bert()),
             "bert-mini" => Ok(Self::bert_mini()),
             _ => Err(Error::new(Kind::Config, "config", format!("no preset is named {name:?}"))

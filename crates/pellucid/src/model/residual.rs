@@ -26,12 +26,26 @@ pub(super) fn write(
     (x, columns): (Value, usize),
     stream: Value,
 ) -> Result<Value> {
+    let sum = add(m, projection, (x, columns), stream)?;
+    match m.config.norm_placement {
+        NormPlacement::Pre => Ok(sum),
+        NormPlacement::Post => norm(m, name, (sum, m.n())),
+    }
+}
+
+/// Adds `x · Wᵀ (+ bias)` to the stream.
+pub(super) fn add(
+    m: &mut Builder<'_>,
+    projection: &str,
+    (x, columns): (Value, usize),
+    stream: Value,
+) -> Result<Value> {
     m.tape.label(projection);
-    let sum = if m.drops() {
+    if m.drops() {
         let y = linear(m, projection, (x, m.n(), columns), m.config.width, None)?;
         let y = dropout(m, y)?;
         let op = Residual::new(m.n() * m.config.width)?;
-        m.push(op, &[stream, y], &[], &[])?
+        m.push(op, &[stream, y], &[], &[])
     } else if let Some(matrix) = m.matrix(&format!("{projection}.weight"))? {
         let params = m.bias(projection);
         let op = StoredLinear {
@@ -39,7 +53,7 @@ pub(super) fn write(
             residual: true,
             ..StoredLinear::new(m.n(), matrix)
         };
-        m.push_inference(op, &[x, stream], &[], &params)?
+        m.push_inference(op, &[x, stream], &[], &params)
     } else {
         let params = m.weight_and_bias(projection)?;
         let bias = params.len() == 2;
@@ -49,11 +63,7 @@ pub(super) fn write(
             precision: m.precision,
             ..Linear::new(m.n(), columns, m.config.width)
         };
-        m.push(op, &[x, stream], &[], &params)?
-    };
-    match m.config.norm_placement {
-        NormPlacement::Pre => Ok(sum),
-        NormPlacement::Post => norm(m, name, (sum, m.n())),
+        m.push(op, &[x, stream], &[], &params)
     }
 }
 

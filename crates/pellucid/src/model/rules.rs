@@ -108,6 +108,15 @@ impl Config {
             format!("attention_scale = {:?}, but it must be above 0", self.attention_scale),
         );
         rule(
+            self.core == Core::Transformer
+                || self.positions == Positions::None && !self.embedding_norm && self.segments == 0,
+            "core = lstm tells positions apart itself: positions = none, no segments, no embedding_norm".into(),
+        );
+        rule(
+            self.core == Core::Transformer || !self.has_source() || self.layers == self.decoder_layers,
+            "core = lstm: the decoder's layers start with the encoder's states, so they are as many".into(),
+        );
+        rule(
             self.core == Core::Transformer || self.architecture != Architecture::Encoder,
             "core = lstm reads from left to right; choose architecture = decoder or encoder_decoder".into(),
         );

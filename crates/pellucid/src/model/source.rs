@@ -2,8 +2,10 @@
 
 use super::batch::Batch;
 use super::builder::{Builder, Purpose, Shape};
-use super::config::Config;
+use super::config::{Config, Core};
 use super::cross::keys_and_values;
+use super::memory::{Slot, Sort};
+use super::recurrent;
 use super::transformer::stack;
 use super::weights::Weights;
 use crate::autograd::{Ints, Plan, RunInfo, Session, Value};
@@ -22,8 +24,11 @@ struct Encoder {
     session: Session,
     ids: Ints,
     new: Ints,
-    /// (texts, S, 2 K D) for each block of the decoder.
+    /// What the sources are remembered by: of a Transformer keys and values (texts, S, 2 K D) for each block of the
+    /// decoder, of an LSTM keys and vectors (texts, S, C).
     outputs: Vec<Value>,
+    /// What the decoder starts with: of an LSTM h and c (texts, C) for each layer.
+    states: Vec<Value>,
 }
 
 impl Encoder {
@@ -31,13 +36,18 @@ impl Encoder {
         let shape = Shape { b: texts, t: 1, s };
         let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, None)?;
         let x = stack(&mut m)?;
-        let outputs: Vec<Value> = (0..config.decoder_layers)
-            .map(|layer| keys_and_values(&mut m, layer, (x, texts * s)))
-            .collect::<Result<_>>()?;
-        outputs.iter().for_each(|&value| m.tape.keep(value));
+        let rows = texts * s;
+        let outputs: Vec<Value> = match config.core {
+            Core::Lstm => vec![recurrent::keys(&mut m, (x, rows))?, x],
+            Core::Transformer => (0..config.decoder_layers)
+                .map(|layer| keys_and_values(&mut m, layer, (x, rows)))
+                .collect::<Result<_>>()?,
+        };
+        let states: Vec<Value> = m.last_states.iter().flatten().copied().collect();
+        outputs.iter().chain(&states).for_each(|&value| m.tape.keep(value));
         let inputs = m.inputs;
         let session = Session::new(Plan::infer(m.tape, threads)?);
-        Ok(Self { s, session, ids: inputs.ids, new: inputs.new, outputs })
+        Ok(Self { s, session, ids: inputs.ids, new: inputs.new, outputs, states })
     }
 }
 
@@ -48,8 +58,6 @@ pub(super) struct Sources {
     longest: usize,
     threads: usize,
     lengths: Vec<i32>,
-    /// 2 K D.
-    width: usize,
     encoders: Vec<Encoder>,
 }
 
@@ -67,8 +75,7 @@ impl Sources {
             return Err(Error::new(Kind::Input, "decode", message)
                 .hint("sources need an encoder-decoder; shorten them to its context"));
         }
-        let width = 2 * config.kv_heads * config.head_width;
-        Ok(Self { texts, longest, threads, lengths: vec![0; texts], width, encoders: vec![] })
+        Ok(Self { texts, longest, threads, lengths: vec![0; texts], encoders: vec![] })
     }
 
     pub(super) fn texts(&self) -> usize {
@@ -84,19 +91,14 @@ impl Sources {
         &self.lengths
     }
 
-    /// Elements of one block's keys and values.
-    pub(super) fn elements(&self) -> usize {
-        self.texts * self.longest * self.width
-    }
-
-    /// Encodes; every third buffer of `cache` gets a block's keys and values.
-    pub(super) fn read(
+    /// Encodes, and writes what is remembered where it belongs.
+    pub(super) fn read<'c>(
         &mut self,
         pool: &Pool,
         weights: &Weights,
         config: &Config,
         sources: &[&[i32]],
-        cache: &mut [Buffer],
+        cache: impl Iterator<Item = (&'c mut Buffer, &'c Slot)>,
     ) -> Result<()> {
         let batch = Batch::ragged(sources, &[])?;
         if sources.len() != self.texts || batch.time > self.longest {
@@ -126,10 +128,22 @@ impl Sources {
         }
         encoder.session.ints_mut(encoder.new).copy_from_slice(&batch.lengths);
         encoder.session.run(pool, weights.data(), None, RunInfo::default())?;
-        for (&value, to) in encoder.outputs.iter().zip(cache.chunks_exact_mut(3)) {
-            let rows = encoder.session.value(value)?.chunks_exact(s * self.width);
-            for (from, to) in rows.zip(to[2].chunks_exact_mut(self.longest * self.width)) {
-                to[..from.len()].copy_from_slice(from);
+        let (mut outputs, mut states) = (encoder.outputs.iter(), encoder.states.iter());
+        for (to, slot) in cache {
+            let from = match slot.sort {
+                Sort::Growing => None,
+                Sort::Source => outputs.next(),
+                Sort::State => states.next(),
+            };
+            let Some(&value) = from else { continue };
+            let from = encoder.session.value(value)?;
+            let (row, to_row) = (from.len() / self.texts, to.len() / self.texts);
+            for (from, to) in from.chunks_exact(row).zip(to.chunks_exact_mut(to_row)) {
+                match slot.sort {
+                    // One state for each row about the source.
+                    Sort::State => to.chunks_exact_mut(row).for_each(|to| to.copy_from_slice(from)),
+                    _ => to[..row].copy_from_slice(from),
+                }
             }
         }
         self.lengths.copy_from_slice(&batch.lengths);

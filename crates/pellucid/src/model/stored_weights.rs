@@ -30,7 +30,7 @@ pub enum Part<'a> {
 /// Whether a parameter is one of the matrices that are stored: every linear weight, the head, the token embedding.
 #[must_use]
 pub fn is_matrix(spec: &ParamSpec) -> bool {
-    let small = ["embedding.position", "embedding.segment", "relative"];
+    let small = ["embedding.position", "embedding.segment", "relative", "lstm.hidden.weight"];
     spec.shape.len() == 2 && !small.iter().any(|name| spec.name.ends_with(name))
 }
 

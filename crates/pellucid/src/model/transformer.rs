@@ -2,9 +2,10 @@
 
 use super::block::block;
 use super::builder::{Builder, Memory};
-use super::config::NormPlacement;
+use super::config::{Core, NormPlacement};
 use super::embedding::embed;
 use super::norm::norm;
+use super::recurrent;
 use super::site::Site;
 use crate::autograd::Value;
 use crate::error::Result;
@@ -12,6 +13,11 @@ use crate::error::Result;
 /// Records one stack: token ids (B, T) to vectors (B, T, C).
 pub(super) fn stack(m: &mut Builder<'_>) -> Result<Value> {
     let mut stream = embed(m)?;
+    if m.config.core == Core::Lstm {
+        stream = recurrent::layers(m, stream)?;
+        m.site(Site::Final, stream);
+        return Ok(stream);
+    }
     for layer in 0..m.stack.layers {
         stream = block(m, layer, stream)?;
     }

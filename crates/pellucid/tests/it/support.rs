@@ -1,7 +1,8 @@
 //! Small models of every kind, and where shared data lies.
 
 use pellucid::model::config::{
-    ActivationKind, Config, NormKind, NormPlacement, Output, Pooling, Positions, RotaryScaling,
+    ActivationKind, Config, Core, NormKind, NormPlacement, Output, Pooling, Positions,
+    RotaryScaling,
 };
 use pellucid::tensor::random::Random;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,7 @@ pub(crate) fn zoo() -> Vec<(&'static str, Config)> {
                 ..gpt2.clone()
             },
         ),
+        ("lstm", Config { core: Core::Lstm, positions: Positions::None, ..gpt2.clone() }),
         (
             "dressed",
             Config {
