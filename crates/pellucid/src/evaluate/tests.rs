@@ -7,7 +7,7 @@ fn golden() -> Value {
     serde_json::from_str(include_str!("../../tests/golden/scores.json")).unwrap()
 }
 
-fn list<'a>(value: &'a Value) -> &'a [Value] {
+fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
 }
 

@@ -22,6 +22,8 @@ pub mod disk;
 pub mod evaluate;
 /// TOML and flags to a run's settings.
 pub mod keys;
+/// What keys choose among.
+mod kinds;
 /// From settings to a trained model.
 pub mod launch;
 /// What a run writes down, line by line.

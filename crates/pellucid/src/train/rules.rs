@@ -8,6 +8,7 @@ impl RunConfig {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         self.sizes(&mut faults);
+        self.examples(&mut faults);
         self.numbers(&mut faults);
         match self.model_config(self.model.vocab.unwrap_or(self.data.vocab.max(1))) {
             Err(error) => faults.extend(lines("model", &error)),
@@ -35,6 +36,32 @@ impl RunConfig {
         Err(faults.into_iter().fold(error, Error::fact))
     }
 
+    /// Keys that only some tasks read.
+    fn examples(&self, faults: &mut Vec<String>) {
+        let mut rule = |holds: bool, fault: &str| {
+            if !holds {
+                faults.push(fault.into());
+            }
+        };
+        rule(
+            (0.0..1.0).contains(&self.train.smoothing),
+            "train.smoothing must be at least 0 and below 1",
+        );
+        rule(
+            self.data.target.is_empty() || self.data.target.len() == self.data.train.len(),
+            "data.target must have as many files as data.train",
+        );
+        rule(
+            self.data.validation_target.is_empty()
+                || self.data.validation_target.len() == self.data.validation.len(),
+            "data.validation_target must have as many files as data.validation",
+        );
+        rule(
+            self.checkpoint.average <= self.checkpoint.keep,
+            "checkpoint.average is above checkpoint.keep, so that what is averaged would be deleted",
+        );
+    }
+
     fn sizes(&self, faults: &mut Vec<String>) {
         for (key, value) in [
             ("train.steps", self.train.steps),
@@ -56,23 +83,6 @@ impl RunConfig {
         rule(
             !self.data.train.is_empty(),
             "data.train is empty, but a run needs text to learn from",
-        );
-        rule(
-            (0.0..1.0).contains(&self.train.smoothing),
-            "train.smoothing must be at least 0 and below 1",
-        );
-        rule(
-            self.data.target.is_empty() || self.data.target.len() == self.data.train.len(),
-            "data.target must have as many files as data.train",
-        );
-        rule(
-            self.data.validation_target.is_empty()
-                || self.data.validation_target.len() == self.data.validation.len(),
-            "data.validation_target must have as many files as data.validation",
-        );
-        rule(
-            self.checkpoint.average <= self.checkpoint.keep,
-            "checkpoint.average is above checkpoint.keep, so that what is averaged would be deleted",
         );
         rule(!self.checkpoint.folder.trim().is_empty(), "checkpoint.folder is empty");
         rule(!self.data.tokenizer.trim().is_empty(), "data.tokenizer is empty");

@@ -122,6 +122,11 @@ fn all_at_once_has_the_bits_of_token_by_token() {
                 assert!(same && all.len() == piece.len() * v, "{name}: {t} at a time, from {at}");
                 at += piece.len();
             }
+            if name == "lstm" {
+                let error = decoder.truncate(0, T - t).unwrap_err().to_string();
+                assert!(error.contains("cannot forget"), "{error}");
+                continue;
+            }
             // Forgetting and reading again changes nothing.
             decoder.truncate(0, T - t).unwrap();
             let again = decoder.extend_all(&pool, &weights, &row[T - t..]).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::{ids, zoo};
 use pellucid::backend::cpu::pool::Pool;
+use pellucid::model::config::Core;
 use pellucid::model::observer::Observer;
 use pellucid::model::site::Site;
 use pellucid::model::weights::Weights;
@@ -12,7 +13,11 @@ fn observed_and_unobserved_runs_agree_bit_for_bit() {
     for (name, config) in zoo() {
         let weights = Weights::init(&config, 4);
         let row = ids(8, 2 * 9, config.vocab);
+        let recurrent = config.core == Core::Lstm;
+        let of_lstm =
+            |s: &Site| matches!(s, Site::Embedding | Site::Block(_) | Site::Final | Site::Logits);
         let all = Site::all(config.layers);
+        let all: Vec<Site> = all.into_iter().filter(|s| !recurrent || of_lstm(s)).collect();
         let mut seen = Observer::new(&config, 2, 9, &all, 2).unwrap();
         seen.run(&pool, &weights, &row).unwrap();
         let mut unseen = Observer::new(&config, 2, 9, &[Site::Logits], 2).unwrap();

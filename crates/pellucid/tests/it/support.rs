@@ -55,6 +55,15 @@ pub(crate) fn zoo() -> Vec<(&'static str, Config)> {
                 ..gpt2.clone()
             },
         ),
+    ]
+    .into_iter()
+    .chain(younger(&gpt2, llama))
+    .collect()
+}
+
+/// What came after GPT-2 and Llama, or before.
+fn younger(gpt2: &Config, llama: Config) -> Vec<(&'static str, Config)> {
+    vec![
         (
             "qwen",
             Config {
@@ -85,7 +94,7 @@ pub(crate) fn zoo() -> Vec<(&'static str, Config)> {
                 embedding_norm: true,
                 head_bias: true,
                 head_transform: true,
-                ..gpt2
+                ..gpt2.clone()
             },
         ),
     ]

@@ -112,7 +112,7 @@ fn a_wide_beam_misses_nothing() {
             ..BeamOptions::default()
         };
         let mut toy = Toy::new(options.beams);
-        let found = beam_search(&mut toy, &[prompt.clone()], &options).unwrap();
+        let found = beam_search(&mut toy, std::slice::from_ref(&prompt), &options).unwrap();
         let mut best = (f64::NEG_INFINITY, vec![]);
         everything(&prompt, &mut vec![], 0.0, max_new, length_penalty, &mut best);
         assert_eq!(found[0][0].tokens, best.1);

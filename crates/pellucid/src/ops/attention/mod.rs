@@ -200,3 +200,16 @@ fn flops(dims: &AttentionDims, mask: Mask) -> (u64, u64) {
     let product = 2 * (dims.b * dims.h * dims.d * pairs) as u64;
     (2 * product, 5 * product)
 }
+
+#[cfg(test)]
+mod slope_tests {
+    use super::slope;
+
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        let of = |heads: usize| (0..heads).map(|h| slope(h, heads)).collect::<Vec<_>>();
+        assert_eq!(of(8), (1..=8).map(|i| 0.5f32.powi(i)).collect::<Vec<_>>());
+        // Six heads: four of the sequence for 4, then every other one of the sequence for 8.
+        assert_eq!(of(6), [0.25, 0.0625, 0.015_625, 0.003_906_25, 0.5, 0.125]);
+    }
+}

@@ -395,11 +395,3 @@ fn errors_name_the_row_and_the_rule() {
     let op = op(2, 3, 1, 1, 8, Mask::PADDING);
     assert!(op.pattern(&normal(1, 2 * 3 * 24), &[], &[3, 4], 0, 0).is_err());
 }
-
-#[test]
-fn slopes_are_those_of_the_paper() {
-    let of = |heads: usize| (0..heads).map(|h| slope(h, heads)).collect::<Vec<_>>();
-    assert_eq!(of(8), (1..=8).map(|i| 0.5f32.powi(i)).collect::<Vec<_>>());
-    // Six heads: four of the sequence for 4, then every other one of the sequence for 8.
-    assert_eq!(of(6), [0.25, 0.0625, 0.015_625, 0.003_906_25, 0.5, 0.125]);
-}

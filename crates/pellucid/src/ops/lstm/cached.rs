@@ -82,7 +82,8 @@ impl InferenceOp for CachedLstm {
         self.check(past, new)?;
         let c = self.dims.c;
         if !self.starts_from_state {
-            for row in (0..self.dims.b).filter(|&row| past[row] == 0) {
+            // An idle row keeps its state, whatever it says about its past.
+            for row in (0..self.dims.b).filter(|&row| past[row] == 0 && new[row] > 0) {
                 x.states.iter_mut().for_each(|state| state[row * c..(row + 1) * c].fill(0.0));
             }
         }

@@ -1,0 +1,65 @@
+//! What the keys of a run choose among.
+
+use serde::{Deserialize, Serialize};
+
+/// In which order windows of tokens are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplingKind {
+    /// Rows begin anywhere, with replacement, as in nanoGPT.
+    Random,
+    /// Every window once per epoch, in an order of its own.
+    Epochs,
+}
+
+/// What a run learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// The next token of a text.
+    #[default]
+    Language,
+    /// A text from another: translation.
+    Translation,
+    /// Tokens that were masked (BERT).
+    Masked,
+    /// The label of a text, or of a pair of texts.
+    Labels,
+    /// A number for a text, or for a pair of texts.
+    Numbers,
+    /// The assistant's answers in conversations.
+    Instructions,
+}
+
+/// Which examples come together in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupingKind {
+    /// Any.
+    #[default]
+    Random,
+    /// Those of about the same length.
+    Bucketed,
+}
+
+/// Number format of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionKind {
+    /// 32-bit throughout.
+    F32,
+    /// Operands rounded to bfloat16, sums in 32 bits.
+    Bf16,
+}
+
+/// What the forward pass does not keep for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecomputeKind {
+    /// Everything is kept.
+    Nothing,
+    /// What is cheap to compute is computed again.
+    Cheap,
+    /// Only the input of each block is kept.
+    Blocks,
+}
