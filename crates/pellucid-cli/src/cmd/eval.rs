@@ -1,12 +1,14 @@
 //! `pellucid eval`
 
+use crate::labels;
 use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
 use clap::Args;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
-use pellucid::error::Result;
+use pellucid::error::{Error, Kind, Result};
+use pellucid::model::config::{Architecture, Output};
 use pellucid::model::scorer::Scorer;
 use pellucid::model::train_graph::{Batch, TrainGraph, TrainOptions};
 use pellucid::train::loss;
@@ -18,9 +20,15 @@ use std::sync::Arc;
 pub(crate) struct Eval {
     /// A model folder or the folder of a run
     model: PathBuf,
-    /// Files, folders or patterns
+    /// Files, folders or patterns; of a model that labels texts, one table of texts and labels
     #[arg(required = true)]
     data: Vec<PathBuf>,
+    /// Columns of text, second text where there is one, and label, by name or number from 1
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Whether the table begins with a line of names; where columns are named, it does
+    #[arg(long, value_name = "BOOL")]
+    header: Option<bool>,
     /// Field or column that holds the text
     #[arg(long, default_value = "text")]
     field: String,
@@ -45,6 +53,15 @@ impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         let pool = plan::pool(self.threads);
         let model = Model::load_as(&pool, &self.model, self.weights)?;
+        if model.config.output == Output::Sequence {
+            let table = (&*self.columns, self.header);
+            return labels::run(&model, &pool, &self.data[0], table, self.json);
+        }
+        if model.config.architecture != Architecture::Decoder {
+            let message = "only a decoder gives each next token of a text a probability";
+            return Err(Error::new(Kind::Config, "eval", message)
+                .hint("an encoder-decoder is scored by translate --reference, an encoder by embed --pairs"));
+        }
         let tokenizer = model.tokenizer()?;
         let options = CorpusOptions { field: self.field.clone(), ..CorpusOptions::default() };
         let corpus = Corpus::open(&self.data, options)?;
