@@ -8,6 +8,7 @@ use super::builder::{Builder, Memory, Purpose};
 use super::residual;
 use super::site::Site;
 use crate::autograd::Value;
+use crate::backend::cpu::gemm::Precision;
 use crate::error::Result;
 use crate::ops::additive::{AdditiveAttention, AdditiveDims, RememberedAdditive};
 use crate::ops::lstm::{CachedLstm, Lstm, LstmDims};
@@ -36,7 +37,8 @@ fn lstm(m: &mut Builder<'_>, layer: usize, x: Value) -> Result<Value> {
     m.tape.label(name);
     let dims = LstmDims { b: m.b, t: m.t, c };
     if let Purpose::Extend { .. } = m.purpose {
-        let op = CachedLstm::new(dims, m.memory.is_some(), m.precision)?;
+        // Rounded states would drift with every token, and the product is small.
+        let op = CachedLstm::new(dims, m.memory.is_some(), Precision::F32)?;
         let states = [m.tape.state(m.b * c), m.tape.state(m.b * c)];
         let ints = [m.inputs.past, m.inputs.new];
         return Ok(m.tape.push_inference(op, &[gates], &ints, &[weight], &states)?[0]);

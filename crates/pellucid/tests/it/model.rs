@@ -106,7 +106,8 @@ fn recomputation_changes_no_bit() {
             assert!(same, "{name} {level:?}");
             bytes.push(TrainGraph::new(&config, options(level), 2).unwrap().activation_bytes());
         }
-        assert!(bytes[2] < bytes[0], "{name}: {bytes:?}");
+        // What an LSTM saves is needed whole, whenever its layer goes back.
+        assert!(bytes[2] < bytes[0] || name == "lstm", "{name}: {bytes:?}");
     }
 }
 
