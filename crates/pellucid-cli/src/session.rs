@@ -7,7 +7,7 @@ use pellucid::error::Result;
 use pellucid::train::budget::Budget;
 use pellucid::train::launch;
 use pellucid::train::pretrain::{Outcome, Reason};
-use pellucid::train::run::RunConfig;
+use pellucid::train::run::{RunConfig, TaskKind};
 use pellucid::train::{log, plot};
 use serde_json::json;
 use std::path::Path;
@@ -71,12 +71,20 @@ pub(crate) fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
         .best
         .map_or(String::new(), |(loss, step)| format!(", validation {loss:.4} at step {step}"));
     let loss = outcome.loss.map_or(String::new(), |l| format!(", loss {l:.4}"));
+    let next = match run.data.task {
+        TaskKind::Language | TaskKind::Instructions => ("generate", "\"…\""),
+        TaskKind::Translation => ("translate", "\"…\""),
+        TaskKind::Masked => ("embed", "\"…\""),
+        TaskKind::Labels | TaskKind::Numbers => ("eval", "TABLE"),
+    };
     out::line(format!(
-        "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid generate {} \"…\"",
+        "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid {} {} {}",
         reason(outcome.reason),
         outcome.step,
         out::duration(outcome.seconds),
         outcome.folder.display(),
-        run.checkpoint.folder
+        next.0,
+        run.checkpoint.folder,
+        next.1
     ))
 }
