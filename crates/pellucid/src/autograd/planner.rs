@@ -222,7 +222,9 @@ impl<'t> Planner<'t> {
     pub(super) fn backward(&mut self, index: usize, is_root: bool) -> Result<()> {
         let tape = self.tape;
         let node = &tape.nodes[index];
-        let has_grad = node.outputs.iter().any(|v| self.grad[v.0].is_some());
+        // Where nothing behind it moves, a gradient that was handed on in place is of no use.
+        let wanted = |v: &Value| self.grad[v.0].is_some() && self.requires_grad[v.0];
+        let has_grad = node.outputs.iter().any(wanted);
         if !is_root && !has_grad {
             return Ok(());
         }

@@ -159,6 +159,11 @@ impl Tape {
         ends.max().unwrap_or(0).next_multiple_of(16)
     }
 
+    /// Says that parameters which `frozen` names need no gradient.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        self.params.iter_mut().filter(|p| frozen(&p.name)).for_each(|p| p.trainable = false);
+    }
+
     /// Whether nothing is recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {

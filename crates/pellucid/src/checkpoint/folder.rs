@@ -1,5 +1,6 @@
 //! A checkpoint folder, written and read whole.
 
+use super::adapter;
 use super::assemble::assemble;
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Place, config_json, parse_config};
@@ -81,6 +82,10 @@ pub fn write_into(
         return Err(Error::new(Kind::Config, SAVE, "weights are not written in F16")
             .hint("choose F32 or BF16; half precision overflows above 65504"));
     }
+    if config.adapter.is_some() {
+        let message = "the model has an adapter, which a folder of weights cannot hold";
+        return Err(Error::new(Kind::Config, SAVE, message).hint("merge it, or save the adapter"));
+    }
     if weights.specs() != parameters(config) {
         return Err(Error::new(Kind::Shape, SAVE, "the weights belong to another config"));
     }
@@ -119,6 +124,9 @@ pub fn write_into(
 /// # Errors
 /// No such file, or one that [`load`] would refuse.
 pub fn load_config(folder: &Path) -> Result<(Family, Config)> {
+    if adapter::is_one(folder) {
+        return adapter::load_config(folder);
+    }
     read_config(folder, &mut Snapshot::open(folder, &[CONFIG])?)
 }
 
@@ -210,8 +218,12 @@ pub(super) fn open(folder: &Path) -> Result<Opened> {
 /// # Errors
 /// A missing, truncated or damaged file; a config this library cannot express; tensors that are missing, unexpected,
 /// of the wrong shape or type (all are listed); a tokenizer with more tokens than the model; weights in int8 or int4,
-/// which [`load_stored`](super::load_stored) reads.
+/// which [`load_stored`](super::load_stored) reads. Of a folder of LoRA factors, the model they belong to is read and
+/// they are merged into it.
 pub fn load(folder: &Path) -> Result<Loaded> {
+    if adapter::is_one(folder) {
+        return adapter::load(folder);
+    }
     let opened = open(folder)?;
     if let Some(format) = opened.format {
         let message = format!("{}: the weights are {} codes", folder.display(), format.name());

@@ -10,6 +10,7 @@
 //! | `generation_config.json` | how to sample, which tokens end a text |
 //! | `tokenizer.json` | copied as text; the room `text` understands it |
 //!
+//! A folder of LoRA factors has `adapter_config.json` and `adapter_model.safetensors` ([`adapter`]) in place of weights.
 //! A folder of int8 or int4 weights has the same files, its `config.json` a `quantization_config` ([`quantised`]).
 //!
 //! [`save`] replaces a whole folder at once ([`transaction`] says how): a crash at any moment, even a power cut or a
@@ -18,6 +19,8 @@
 //!
 //! This room does not know training, generation, tokenization or the arithmetic of a model: names, shapes and bytes.
 
+/// LoRA factors, in and out.
+pub mod adapter;
 /// Tensors of files to weights.
 mod assemble;
 /// One folder: `save` and `load`.
@@ -42,6 +45,7 @@ mod fault;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::{read_factors, save_adapter};
 pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;
 pub use import_llama2c::import_llama2c;

@@ -13,8 +13,9 @@
 //!
 //! Norms, biases and learned positions are F32 under their own names.
 
+use super::adapter;
 use super::assemble;
-use super::folder::{self, CONFIG, GENERATION, INDEX, LOAD, Opened, TOKENIZER, WEIGHTS};
+use super::folder::{self, CONFIG, GENERATION, INDEX, LOAD, Loaded, Opened, TOKENIZER, WEIGHTS};
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Place, config_map};
 use super::safetensors::{StoredType, TensorFile};
@@ -50,6 +51,9 @@ pub struct LoadedStored {
 /// # Errors
 /// No `config.json`, or one that is damaged or asks for what this library cannot read.
 pub fn stored_format(path: &Path) -> Result<Option<Format>> {
+    if adapter::is_one(path) {
+        return Ok(None);
+    }
     let text = folder::config_text(path, &mut Snapshot::open(path, &[CONFIG])?)?;
     format_of(&text, &path.join(CONFIG).display().to_string())
 }
@@ -107,6 +111,11 @@ fn quantization_config(format: Format) -> Value {
 /// As [`load`](super::load); a folder of codes in another format, a folder of plain weights without `format`; weights
 /// or scales that are not finite.
 pub fn load_stored(pool: &Pool, path: &Path, format: Option<Format>) -> Result<LoadedStored> {
+    if let (true, Some(format)) = (adapter::is_one(path), format) {
+        let Loaded { config, weights, generation, tokenizer, .. } = adapter::load(path)?;
+        let weights = StoredWeights::from_weights(pool, &config, weights, format)?;
+        return Ok(LoadedStored { config, weights, generation, tokenizer });
+    }
     let opened = folder::open(path)?;
     let weights = opened.checking_tokenizer(path, || read_stored(pool, path, &opened, format))?;
     let Opened { config, generation, tokenizer, .. } = opened;

@@ -148,7 +148,7 @@ impl<'c> Builder<'c> {
         let specs = stored.map_or(&*all, |s| s.rest().specs());
         let params = specs
             .iter()
-            .map(|spec| (spec.name.clone(), tape.param(&spec.name, spec.range(), true)))
+            .map(|spec| (spec.name.clone(), tape.param(&spec.name, spec.range(), spec.trainable)))
             .collect();
         let rotary = match config.positions {
             Positions::Rotary => Some(rotary::Table::new(

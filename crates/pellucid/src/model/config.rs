@@ -1,5 +1,6 @@
 //! Every size and choice of a model. The rules they must keep are in `rules.rs`, named sets of them in `presets.rs`.
 
+pub use super::adapter::{Adapter, Target};
 pub use crate::ops::rotary::Scaling as RotaryScaling;
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +223,9 @@ pub struct Config {
     pub window: Option<usize>,
     /// Probability of dropping an element after the embedding and each sublayer, and an attention weight.
     pub dropout: f32,
+    /// What is trained beside frozen matrices; a model that is used has none: it is merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
 }
 
 impl Config {

@@ -10,6 +10,7 @@ use crate::autograd::{Ints, Plan, Session, Training, Value};
 use crate::backend::buffer::Buffer;
 use crate::backend::cpu::gemm::Precision;
 use crate::error::Result;
+use std::collections::BTreeSet;
 
 /// What a tape is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,11 +49,13 @@ pub(super) struct Recipe<'a> {
     pub(super) smoothing: f32,
     pub(super) stored: Option<&'a StoredWeights>,
     pub(super) threads: usize,
+    /// Names of parameters that need no gradient.
+    pub(super) frozen: Option<&'a BTreeSet<String>>,
 }
 
 impl Graph {
     pub(super) fn new(recipe: &Recipe<'_>, shape: Shape) -> Result<Self> {
-        let Recipe { config, aim, precision, smoothing, stored, threads } = *recipe;
+        let Recipe { config, aim, precision, smoothing, stored, threads, frozen } = *recipe;
         let purpose = if matches!(aim, Aim::Train(_)) { Purpose::Train } else { Purpose::Observe };
         let mut m = Builder::new(config, shape, purpose, precision, stored)?;
         let source = config.has_source().then_some(m.inputs);
@@ -72,7 +75,10 @@ impl Graph {
         }
         outputs.iter().for_each(|&value| m.tape.keep(value));
         let plan = match aim {
-            Aim::Train(training) => Plan::train(m.tape, outputs[0], training, threads)?,
+            Aim::Train(training) => {
+                m.tape.freeze(|name| frozen.is_some_and(|all| all.contains(name)));
+                Plan::train(m.tape, outputs[0], training, threads)?
+            }
             _ => Plan::infer(m.tape, threads)?,
         };
         Ok(Self { session: Session::new(plan), shape, source, inputs, targets, outputs })

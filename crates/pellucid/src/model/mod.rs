@@ -13,6 +13,8 @@ mod rules;
 /// One flat buffer, named pieces.
 pub mod weights;
 
+/// LoRA: additions of low rank beside frozen matrices.
+pub mod adapter;
 mod attention;
 /// Rows with their targets, padded.
 pub mod batch;

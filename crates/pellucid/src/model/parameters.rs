@@ -1,5 +1,6 @@
 //! Which parameters a model has: name, shape, how it starts.
 
+use super::adapter;
 use super::config::{Architecture, Config, Core, NormKind, NormPlacement, Output, Positions};
 use crate::tensor::random::Random;
 use std::ops::Range;
@@ -28,6 +29,8 @@ pub struct ParamSpec {
     pub decay: bool,
     /// How it starts.
     pub init: Init,
+    /// Whether it may move: not where an adapter is trained beside it.
+    pub trainable: bool,
     /// First element in the flat buffer.
     pub offset: usize,
 }
@@ -122,6 +125,7 @@ pub(super) fn stacks(config: &Config) -> Vec<Stack> {
 /// | `head.dense.weight`, `.bias`; `head.norm.weight`, `.bias` | (C, C), (C), with head_transform |
 /// | `head.weight` | (V, C), untied only; (labels, C) |
 /// | `head.bias` | (V), with head_bias; (labels) |
+/// | `….lora.a`, `….lora.b` | (R, I), (P, R): of each part that an adapter adds to ([`chosen`](adapter::chosen)) |
 #[must_use]
 pub fn parameters(config: &Config) -> Vec<ParamSpec> {
     let c = config.width;
@@ -138,6 +142,7 @@ pub fn parameters(config: &Config) -> Vec<ParamSpec> {
         list.linear("pooler", c, c, true, false);
     }
     list.head();
+    list.adapter();
     list.specs
 }
 
@@ -150,7 +155,8 @@ struct List<'a> {
 
 impl List<'_> {
     fn push(&mut self, name: String, shape: Vec<usize>, decay: bool, init: Init) {
-        let spec = ParamSpec { name, shape, decay, init, offset: self.end };
+        let trainable = adapter::moves(self.config, &name);
+        let spec = ParamSpec { name, shape, decay, init, trainable, offset: self.end };
         // Each parameter starts on a cache line.
         self.end = spec.range().end.next_multiple_of(16);
         self.specs.push(spec);
@@ -266,6 +272,17 @@ impl List<'_> {
         let rows = if config.gated { 2 * config.hidden } else { config.hidden };
         self.linear(&format!("{block}.mlp.in"), rows, c, bias, false);
         self.linear(&format!("{block}.mlp.out"), c, config.hidden, bias, true);
+    }
+
+    /// PyTorch's uniform start for the first factor, as PEFT draws it, by its spread; zero for the second.
+    fn adapter(&mut self) {
+        let rank = self.config.adapter.as_ref().map_or(0, |adapter| adapter.rank);
+        for part in adapter::chosen(self.config) {
+            let std = 1.0 / (3.0 * part.columns as f32).sqrt();
+            let (a, b) = (format!("{}.lora.a", part.name), format!("{}.lora.b", part.name));
+            self.push(a, vec![rank, part.columns], true, Init::Normal(std));
+            self.push(b, vec![part.rows.len(), rank], true, Init::Zeros);
+        }
     }
 
     fn head(&mut self) {

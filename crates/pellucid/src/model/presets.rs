@@ -32,6 +32,7 @@ impl Config {
             labels: vec![],
             pooling: Pooling::Last,
             pooler: false,
+            adapter: None,
             source_vocab: 0,
             decoder_layers: 0,
             position_offset: 0,

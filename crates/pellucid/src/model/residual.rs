@@ -1,11 +1,12 @@
 //! The stream: what is read from it, what is added to it.
 
+use super::adapter;
 use super::builder::Builder;
 use super::config::NormPlacement;
 use super::norm::norm;
 use crate::autograd::{Param, Value};
 use crate::error::Result;
-use crate::ops::activation::Activation;
+use crate::ops::activation::{Activate, Activation};
 use crate::ops::dropout::Dropout;
 use crate::ops::linear::Linear;
 use crate::ops::linear::stored::StoredLinear;
@@ -63,7 +64,9 @@ pub(super) fn add(
             precision: m.precision,
             ..Linear::new(m.n(), columns, m.config.width)
         };
-        m.push(op, &[x, stream], &[], &params)
+        let sum = m.push(op, &[x, stream], &[], &params)?;
+        let matrix = format!("{projection}.weight");
+        adapter::add(m, &matrix, (x, m.n(), columns), (sum, m.config.width))
     }
 }
 
@@ -94,8 +97,16 @@ pub(super) fn product(
     }
     let params: Vec<Param> = [m.param(weight)?].iter().chain(bias).copied().collect();
     let precision = m.precision;
-    let op = Linear { bias: has_bias, activation, precision, ..Linear::new(rows, columns, out) };
-    m.push(op, &[x], &[], &params)
+    let op = Linear { bias: has_bias, precision, ..Linear::new(rows, columns, out) };
+    if m.config.adapter.is_none() {
+        return m.push(Linear { activation, ..op }, &[x], &[], &params);
+    }
+    let y = m.push(op, &[x], &[], &params)?;
+    let y = adapter::add(m, weight, (x, rows, columns), (y, out))?;
+    match activation {
+        None => Ok(y),
+        Some(activation) => m.push(Activate::new(rows * out, activation)?, &[y], &[], &[]),
+    }
 }
 
 /// Drops elements when training with dropout; nothing otherwise.

@@ -1,5 +1,6 @@
 //! The rules that sizes and choices must keep; all faults are listed at once.
 
+use super::adapter;
 use super::config::{Architecture, Config, Core, NormKind, Output, Positions};
 use crate::error::{Error, Kind, Result};
 
@@ -52,6 +53,7 @@ impl Config {
         );
         self.stacks(&mut faults);
         self.tops(&mut faults);
+        adapter::faults(self, &mut faults);
         if faults.is_empty() {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use crate::autograd::{ParamGrads, RunInfo, Timing, Training};
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::error::Result;
+use std::collections::BTreeSet;
 
 /// Shape and precision of a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +79,7 @@ impl TrainOptions {
 pub struct TrainGraph {
     config: Config,
     options: TrainOptions,
+    frozen: BTreeSet<String>,
     threads: usize,
     timings: Option<Vec<Timing>>,
     flops: u64,
@@ -90,10 +92,21 @@ impl TrainGraph {
     /// Plans the largest pass. Errors: an invalid config, a batch longer than the context, a trainable parameter
     /// without a gradient.
     pub fn new(config: &Config, options: TrainOptions, threads: usize) -> Result<Self> {
+        Self::with_frozen(config, options, BTreeSet::new(), threads)
+    }
+
+    /// As [`TrainGraph::new`], but no gradient is computed for the parameters that `frozen` names, nor any that only
+    /// they would need.
+    pub fn with_frozen(
+        config: &Config,
+        options: TrainOptions,
+        frozen: BTreeSet<String>,
+        threads: usize,
+    ) -> Result<Self> {
         let (train, evaluate) = Default::default();
-        let config = config.clone();
-        let mut graph = Self { config, options, threads, timings: None, flops: 0, train, evaluate };
-        let recipe = recipe(&graph.config, &options, true, threads);
+        let (config, timings, flops) = (config.clone(), None, 0);
+        let mut graph = Self { config, options, frozen, threads, timings, flops, train, evaluate };
+        let recipe = recipe((&graph.config, &graph.frozen), &options, true, threads);
         let (largest, _) = graph.train.of(&recipe, options.largest())?;
         graph.flops = largest.session.plan().flops() * options.count() as u64;
         Ok(graph)
@@ -140,7 +153,7 @@ impl TrainGraph {
         if let Some(timings) = &mut self.timings {
             timings.clear();
         }
-        let recipe = recipe(&self.config, &self.options, true, self.threads);
+        let recipe = recipe((&self.config, &self.frozen), &self.options, true, self.threads);
         let passes = cut(batch, &self.config, self.options.whole());
         let (mut loss, count) = (0.0, passes.len() as u64);
         for (number, pass) in passes.iter().enumerate() {
@@ -174,7 +187,7 @@ impl TrainGraph {
     ) -> Result<(f32, Vec<f32>)> {
         batch.check(&self.config, false)?;
         let all = counted(&batch.targets).max(1) as f64;
-        let recipe = recipe(&self.config, &self.options, false, self.threads);
+        let recipe = recipe((&self.config, &self.frozen), &self.options, false, self.threads);
         let (mut mean, mut losses) = (0.0, vec![0.0; batch.targets.len()]);
         for pass in cut(batch, &self.config, self.options.whole()) {
             let (graph, _) = self.evaluate.of(&recipe, pass.shape)?;
@@ -193,7 +206,7 @@ impl TrainGraph {
 }
 
 fn recipe<'a>(
-    config: &'a Config,
+    (config, frozen): (&'a Config, &'a BTreeSet<String>),
     options: &TrainOptions,
     training: bool,
     threads: usize,
@@ -205,5 +218,5 @@ fn recipe<'a>(
     };
     let (precision, smoothing) =
         (options.precision, if training { options.smoothing } else { 0.0 });
-    Recipe { config, aim, precision, smoothing, stored: None, threads }
+    Recipe { config, aim, precision, smoothing, stored: None, threads, frozen: Some(frozen) }
 }

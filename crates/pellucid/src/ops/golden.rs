@@ -6,9 +6,11 @@ use super::cross_entropy::LinearCrossEntropy;
 use super::embedding::{Embedding, Positions};
 use super::harness::{Produced, Values, produce};
 use super::linear::Linear;
+use super::low_rank::LowRank;
 use super::norm::{LayerNorm, NormDims, RmsNorm};
 use super::rotary::{Dims, Rotary, Scaling, Style, Table};
 use crate::autograd::{Op, RunInfo};
+use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use serde_json::Value;
 
@@ -101,6 +103,14 @@ impl Settings<'_> {
                 residual: self.0["residual"].as_bool().unwrap(),
                 ..Linear::new(self.size("n"), self.size("i"), self.size("o"))
             }),
+            "low_rank" => {
+                let sizes = (self.size("i"), self.size("o"));
+                let first = self.size("first");
+                let columns = first..first + self.size("columns");
+                let factors = (self.size("rank"), self.number("scale") as f32);
+                let op = LowRank::new(self.size("n"), sizes, columns, factors, Precision::F32);
+                Box::new(op.unwrap())
+            }
             other => panic!("no operation for golden case {other}"),
         }
     }
@@ -152,7 +162,7 @@ fn run(case: &Value) -> Produced {
 fn operations_agree_with_pytorch() {
     let golden: Value = serde_json::from_str(include_str!("../../tests/golden/ops.json")).unwrap();
     let cases = golden["cases"].as_array().unwrap();
-    assert!(cases.len() >= 22);
+    assert!(cases.len() >= 23);
     for case in cases {
         let produced = run(case);
         judge(case, &produced).unwrap();

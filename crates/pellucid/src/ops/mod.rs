@@ -23,6 +23,8 @@ pub mod head_norm;
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
 pub mod linear;
+/// LoRA: an addition of low rank to a linear layer.
+pub mod low_rank;
 /// Long short-term memory: one position after another.
 pub mod lstm;
 /// LayerNorm and RMSNorm.

@@ -3,6 +3,7 @@
 use super::average::average;
 use super::budget::{available_memory, bytes};
 use super::evaluate::Batches;
+use super::optimizer::AdamW;
 use super::pretrain::{Control, Event, Job, Observer, Outcome, Reason, pretrain};
 use super::resume::Store;
 use super::run::{PrecisionKind, RecomputeKind, RunConfig};
@@ -13,11 +14,11 @@ use crate::backend::cpu::pool::Pool;
 use crate::checkpoint::{self, GenerationConfig, StoredType};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::model::config::Config;
+use crate::model::config::{Adapter, Config};
 use crate::model::train_graph::{TrainGraph, TrainOptions, pass_rows};
 use crate::model::weights::{ParamSpec, Weights, parameters};
 use crate::text::Tokenizer;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A run that can begin.
 #[derive(Debug)]
@@ -45,7 +46,10 @@ pub fn assemble(
     let task = tasks::open(run, progress)?;
     let config = model_config(run, &*task)?;
     let data = task.batches(run, &config)?;
-    let store = ModelFolder::new(&config, &*task);
+    let mut store = ModelFolder::new(&config, &*task);
+    if config.adapter.is_some() {
+        store.base = tasks::start_folder(run)?.map(|base| base.canonicalize().unwrap_or(base));
+    }
     Ok(Assembled { config, task, data, store })
 }
 
@@ -69,7 +73,9 @@ impl Assembled {
     pub fn graph(&self, run: &RunConfig, threads: usize) -> Result<TrainGraph> {
         refuse_the_impossible(run, &self.config)?;
         let options = options(run, &self.config, self.task.longest());
-        TrainGraph::new(&self.config, options, threads)
+        let specs = parameters(&self.config);
+        let frozen = AdamW::new(&specs, &run.optimizer)?.frozen(&specs);
+        TrainGraph::with_frozen(&self.config, options, frozen, threads)
     }
 }
 
@@ -117,7 +123,9 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
 
 /// `fresh` weights with those of another model where it has them. Only what stands on the stack may be new.
 fn taken_over(mut fresh: Weights, from: &Weights, folder: &Path) -> Result<Weights> {
-    let new = |name: &str| ["head", "pooler"].iter().any(|part| name.starts_with(part));
+    let new = |name: &str| {
+        name.contains(".lora.") || ["head", "pooler"].iter().any(|part| name.starts_with(part))
+    };
     let mut missing = vec![];
     for spec in fresh.specs().to_vec() {
         let found = from.specs().iter().find(|s| s.name == spec.name && s.shape == spec.shape);
@@ -151,6 +159,16 @@ pub fn model_config(run: &RunConfig, task: &dyn Task) -> Result<Config> {
         }
     };
     task.fit(&mut config)?;
+    let keys = &run.adapter;
+    if keys.rank > 0 {
+        config.adapter = Some(Adapter {
+            rank: keys.rank,
+            alpha: keys.alpha,
+            root: keys.root,
+            dropout: keys.input_dropout,
+            targets: checkpoint::adapter::targets(&config, &keys.targets)?,
+        });
+    }
     config.validate()?;
     if config.vocab < vocab {
         let message = format!("model.vocab = {}, but the tokenizer has {vocab} ids", config.vocab);
@@ -221,6 +239,8 @@ pub struct ModelFolder {
     tokenizer: Tokenizer,
     generation: GenerationConfig,
     template: Option<String>,
+    /// Of the model to which an adapter belongs.
+    base: Option<PathBuf>,
 }
 
 impl ModelFolder {
@@ -237,7 +257,13 @@ impl ModelFolder {
             ..GenerationConfig::default()
         };
         let template = task.template().map(|t| t.source().to_owned());
-        Self { config: config.clone(), tokenizer: tokenizer.clone(), generation, template }
+        Self {
+            config: config.clone(),
+            tokenizer: tokenizer.clone(),
+            generation,
+            template,
+            base: None,
+        }
     }
 }
 
@@ -245,7 +271,12 @@ impl Store for ModelFolder {
     fn save(&self, folder: &Path, weights: &Weights) -> Result<()> {
         let json = Some(self.tokenizer.to_json());
         let (config, generation) = (&self.config, &self.generation);
-        checkpoint::save(folder, config, weights, json, generation, StoredType::F32)?;
+        match &self.base {
+            None => checkpoint::save(folder, config, weights, json, generation, StoredType::F32)?,
+            Some(base) => {
+                checkpoint::save_adapter(folder, (config, weights), json, generation, base)?;
+            }
+        }
         self.tokenizer.save_folder(folder)?;
         match &self.template {
             None => Ok(()),
@@ -257,6 +288,10 @@ impl Store for ModelFolder {
     }
 
     fn load(&self, folder: &Path, weights: &mut Weights) -> Result<()> {
+        if self.base.is_some() {
+            // What is frozen is there already.
+            return checkpoint::read_factors(folder, &self.config, weights);
+        }
         let loaded = checkpoint::load(folder)?;
         if loaded.config != self.config {
             let message = format!("{}: config.json is of another model", folder.display());

@@ -6,6 +6,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::model::weights::{ParamSpec, Weights};
 use crate::ops::adamw;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Parameters that are updated by the same rule.
@@ -44,7 +45,7 @@ impl AdamW {
         let group = |name: &str, decay: bool, weight_decay: f64| Group {
             name: name.into(),
             params: (0..specs.len())
-                .filter(|&i| specs[i].decay == decay)
+                .filter(|&i| specs[i].decay == decay && specs[i].trainable)
                 .filter(|&i| !keys.frozen.iter().any(|p| matches(p, &specs[i].name)))
                 .collect(),
             weight_decay,
@@ -89,6 +90,14 @@ impl AdamW {
         let mut all: Vec<usize> = self.groups.iter().flat_map(|g| &g.params).copied().collect();
         all.sort_unstable();
         all
+    }
+
+    /// Names of the parameters that do not move.
+    #[must_use]
+    pub fn frozen(&self, specs: &[ParamSpec]) -> BTreeSet<String> {
+        let moving = self.trainable();
+        let still = (0..specs.len()).filter(|i| moving.binary_search(i).is_err());
+        still.map(|i| specs[i].name.clone()).collect()
     }
 
     /// Where the parameters that move lie in the flat buffer.

@@ -104,7 +104,7 @@ pub fn find(folder: &Path, pointer: &str) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    if folder.join("config.json").is_file() {
+    if ["config.json", "adapter_config.json"].iter().any(|name| folder.join(name).is_file()) {
         return Ok(folder.into());
     }
     let message = format!("{}: holds no checkpoint named by {pointer:?}", folder.display());

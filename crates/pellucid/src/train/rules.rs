@@ -44,6 +44,10 @@ impl RunConfig {
             }
         };
         rule(
+            self.adapter.rank == 0 || self.train.start.is_some(),
+            "adapter.rank is above 0, but there is no model to add to: set train.start",
+        );
+        rule(
             (0.0..1.0).contains(&self.train.smoothing),
             "train.smoothing must be at least 0 and below 1",
         );

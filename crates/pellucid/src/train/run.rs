@@ -107,6 +107,19 @@ sections! {
         /// Probability of dropping an element.
         dropout: Option<f32> = None,
     }
+    /// LoRA: what is trained beside the frozen matrices of the model to start from.
+    adapter: AdapterKeys {
+        /// R: rank of the additions; 0 for none.
+        rank: usize = 0,
+        /// The additions are multiplied by alpha / rank.
+        alpha: f32 = 16.0,
+        /// Whether alpha is divided by the root of the rank in place of the rank.
+        root: bool = false,
+        /// Probability of dropping an element of what the additions read.
+        input_dropout: f32 = 0.0,
+        /// Projections that are added to: q, k, v or qkv, out, gate, up, down; or all.
+        targets: Vec<String> = vec!["all".into()],
+    }
     /// What is read.
     data: DataKeys {
         /// language, translation, masked, labels, numbers or instructions.

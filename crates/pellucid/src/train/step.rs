@@ -124,7 +124,10 @@ impl Stepper {
         let start = Instant::now();
         let mut loss = 0.0f64;
         if !self.checked {
-            self.grads.fill(f32::from_bits(UNWRITTEN));
+            // The gradients of what is frozen are never touched, so they cost no memory.
+            for range in optimizer.ranges(weights.specs()) {
+                self.grads[range].fill(f32::from_bits(UNWRITTEN));
+            }
         }
         let first = step * self.batches.len() as u64;
         for (number, batch) in (first..).zip(&mut self.batches) {
@@ -144,11 +147,11 @@ impl Stepper {
             self.check_first_gradients(weights.specs(), &optimizer.trainable())?;
         }
         if !loss.is_finite() {
-            return Err(not_a_number(step, &self.grads, weights.specs(), loss));
+            return Err(not_a_number(step, &self.grads, &moving(weights, optimizer), loss));
         }
         let grad_norm = clip::norm(pool, &self.grads, &optimizer.ranges(weights.specs()));
         if !grad_norm.is_finite() {
-            return Err(not_a_number(step, &self.grads, weights.specs(), loss));
+            return Err(not_a_number(step, &self.grads, &moving(weights, optimizer), loss));
         }
         let lr = schedule.lr(step);
         let scale = clip::scale(grad_norm, self.clip);
@@ -162,14 +165,14 @@ impl Stepper {
     fn check_first_gradients(&mut self, specs: &[ParamSpec], trainable: &[usize]) -> Result<()> {
         self.checked = true;
         let mut missing = Vec::new();
-        for (index, spec) in specs.iter().enumerate() {
-            let piece = &mut self.grads[spec.range()];
+        for spec in trainable.iter().map(|&index| &specs[index]) {
+            let piece = &self.grads[spec.range()];
             let unwritten = piece.iter().filter(|x| x.to_bits() == UNWRITTEN).count();
-            if unwritten > 0 && trainable.contains(&index) {
+            // A first factor of LoRA meets a second one that is still zero.
+            let expected = spec.name.ends_with(".lora.a");
+            if unwritten > 0 {
                 missing.push(format!("{}: {unwritten} of {} elements", spec.name, spec.len()));
-            } else if unwritten > 0 {
-                piece.fill(0.0);
-            } else if trainable.contains(&index) && piece.iter().all(|x| *x == 0.0) {
+            } else if !expected && piece.iter().all(|x| *x == 0.0) {
                 self.zero_gradients.push(spec.name.clone());
             }
         }
@@ -181,6 +184,11 @@ impl Stepper {
             .hint("freeze them with optimizer.frozen, or connect them to the loss");
         Err(missing.into_iter().fold(error, Error::fact))
     }
+}
+
+/// The parameters that move.
+fn moving(weights: &Weights, optimizer: &AdamW) -> Vec<ParamSpec> {
+    optimizer.trainable().into_iter().map(|i| weights.specs()[i].clone()).collect()
 }
 
 fn not_a_number(step: u64, grads: &[f32], specs: &[ParamSpec], loss: f64) -> Error {

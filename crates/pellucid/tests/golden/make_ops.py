@@ -174,6 +174,20 @@ for name, function in ACTIVATIONS.items():
         [draw(o, i), draw(o)], n=n, i=i, o=o, bias=True, activation=name, residual=True,
     )  # fmt: skip
 
+# ── low rank ─────────────────────────────────────────────────────────────────
+n, i, o, first, columns, rank, scale = 5, 7, 11, 3, 6, 2, 1.5
+
+
+def low_rank(x, y, a, b):
+    added = scale * F.linear(F.linear(x, a), b)
+    return y + F.pad(added, (first, o - first - columns))
+
+
+case(
+    "low_rank", low_rank, [draw(n, i), draw(n, o)], [draw(rank, i), draw(columns, rank)],
+    n=n, i=i, o=o, first=first, columns=columns, rank=rank, scale=scale,
+)  # fmt: skip
+
 golden = {
     "made_by": "make_ops.py",
     "torch": torch.__version__,

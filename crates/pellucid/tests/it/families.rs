@@ -4,7 +4,8 @@ use crate::support::{distance, families, ids};
 use pellucid::autograd::RunInfo;
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
-use pellucid::model::config::{Config, Output};
+use pellucid::model::adapter::Target;
+use pellucid::model::config::{Adapter, Config, Output};
 use pellucid::model::decoder::Decoder;
 use pellucid::model::reader::{Reader, Wanted};
 use pellucid::model::train_graph::{Batch, IGNORE, TrainGraph, TrainOptions, counted};
@@ -60,6 +61,22 @@ fn together(rows: &[Batch]) -> Batch {
     }
 }
 
+/// Models that are added to.
+fn adapted() -> [(&'static str, Config); 3] {
+    let with = |name: &'static str, targets: &[Target]| {
+        let (_, config) = families().into_iter().find(|(n, _)| *n == name).unwrap();
+        let (alpha, targets) = (3.0, targets.to_vec());
+        let adapter = Some(Adapter { rank: 2, alpha, root: false, dropout: 0.0, targets });
+        (name, Config { adapter, ..config })
+    };
+    use Target::{Down, Gate, K, Out, Q, Qkv, Up, V};
+    [
+        with("classifier", &[Q, K, V, Out]),
+        with("bart", &[V, Out, Up]),
+        with("t5", &[Qkv, Gate, Up, Down]),
+    ]
+}
+
 fn graph(config: &Config, threads: usize) -> TrainGraph {
     let source_time = if config.has_source() { 12 } else { 0 };
     let options =
@@ -75,7 +92,7 @@ fn gradients(config: &Config, weights: &Weights, batch: &Batch) -> (f32, Vec<f32
     let mut grads = vec![f32::NAN; weights.data().len()];
     let pool = Pool::new(2);
     let loss = graph(config, 2).step(&pool, weights, &mut grads, true, batch, run_info()).unwrap();
-    for spec in weights.specs() {
+    for spec in weights.specs().iter().filter(|spec| spec.trainable) {
         let piece = &grads[spec.range()];
         assert!(piece.iter().all(|g| g.is_finite()), "{} has no finite gradient", spec.name);
     }
@@ -86,12 +103,12 @@ fn gradients(config: &Config, weights: &Weights, batch: &Batch) -> (f32, Vec<f32
 #[test]
 fn every_parameter_has_the_right_gradient() {
     let pool = Pool::new(1);
-    for (name, config) in families() {
+    for (name, config) in families().into_iter().chain(adapted()) {
         let weights = stirred(&config);
         let batch = together(&rows(&config));
         let (_, grads) = gradients(&config, &weights, &batch);
         let mut graph = graph(&config, 1);
-        for spec in weights.specs() {
+        for spec in weights.specs().iter().filter(|spec| spec.trainable) {
             let g = &grads[spec.range()];
             let norm = g.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             assert!(norm > 0.0, "{name} {}: no gradient", spec.name);

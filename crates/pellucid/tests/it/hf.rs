@@ -50,19 +50,19 @@ fn cases() -> impl Iterator<Item = Case> {
     })
 }
 
-fn rows(value: &Value) -> Vec<Vec<i32>> {
+pub(crate) fn rows(value: &Value) -> Vec<Vec<i32>> {
     let row =
         |v: &Value| v.as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as i32).collect();
     value.as_array().map(|rows| rows.iter().map(row).collect()).unwrap_or_default()
 }
 
-fn numbers(value: &Value) -> Vec<Vec<f32>> {
+pub(crate) fn numbers(value: &Value) -> Vec<Vec<f32>> {
     let row =
         |v: &Value| v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
     value.as_array().unwrap().iter().map(row).collect()
 }
 
-fn slices(rows: &[Vec<i32>]) -> Vec<&[i32]> {
+pub(crate) fn slices(rows: &[Vec<i32>]) -> Vec<&[i32]> {
     rows.iter().map(Vec::as_slice).collect()
 }
 
@@ -73,7 +73,7 @@ fn batch(case: &Case) -> Batch {
 }
 
 /// The largest difference between what stands at real positions and what is wanted there.
-fn farthest(batch: &Batch, got: &[f32], wanted: &[Vec<f32>]) -> f32 {
+pub(crate) fn farthest(batch: &Batch, got: &[f32], wanted: &[Vec<f32>]) -> f32 {
     let width = got.len() / batch.rows;
     let far = |(row, wanted): (usize, &Vec<f32>)| {
         assert!(wanted.len() <= width && wanted.len() >= width / batch.time);

@@ -1,6 +1,7 @@
 //! Whole-model tests: one binary.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Skips and seen differences.
 
+mod adapters;
 mod cost;
 mod decode;
 mod families;

@@ -11,7 +11,7 @@ use crate::train::run::{RecomputeKind, RunConfig, TrainKeys};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn settings(root: &Path, name: &str) -> RunConfig {
+pub(super) fn settings(root: &Path, name: &str) -> RunConfig {
     let text = root.join("text.txt");
     if !text.exists() {
         let lines: String = (0..400)
@@ -42,7 +42,7 @@ fn settings(root: &Path, name: &str) -> RunConfig {
     run
 }
 
-fn quiet(_: &Event<'_>) -> Control {
+pub(super) fn quiet(_: &Event<'_>) -> Control {
     Control::Continue
 }
 

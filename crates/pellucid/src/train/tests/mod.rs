@@ -18,6 +18,7 @@ use crate::tensor::random::Random;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod adapter_tests;
 mod continue_tests;
 mod end_to_end_tests;
 mod loop_tests;
