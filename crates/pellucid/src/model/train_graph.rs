@@ -84,6 +84,7 @@ pub struct TrainGraph {
     train: Graphs,
     /// Built when first needed; works in the memory of `train`.
     evaluate: Graphs,
+    right: u64,
 }
 
 impl TrainGraph {
@@ -92,7 +93,8 @@ impl TrainGraph {
     pub fn new(config: &Config, options: TrainOptions, threads: usize) -> Result<Self> {
         let (train, evaluate) = Default::default();
         let config = config.clone();
-        let mut graph = Self { config, options, threads, timings: None, flops: 0, train, evaluate };
+        let mut graph =
+            Self { config, options, threads, timings: None, flops: 0, train, evaluate, right: 0 };
         let recipe = recipe(&graph.config, &options, true, threads);
         let (largest, _) = graph.train.of(&recipe, options.largest())?;
         graph.flops = largest.session.plan().flops() * options.count() as u64;
@@ -176,19 +178,30 @@ impl TrainGraph {
         let all = counted(&batch.targets).max(1) as f64;
         let recipe = recipe(&self.config, &self.options, false, self.threads);
         let (mut mean, mut losses) = (0.0, vec![0.0; batch.targets.len()]);
+        self.right = 0;
         for pass in cut(batch, &self.config, self.options.whole()) {
             let (graph, _) = self.evaluate.of(&recipe, pass.shape)?;
             graph.fill(batch, &pass);
             let outputs = (graph.outputs[0], graph.outputs[1]);
+            let scores = graph.outputs.get(2).copied();
             graph.session.in_memory(self.train.memory(), |session| {
                 session.run(pool, weights.data(), None, RunInfo::default())?;
                 let loss = f64::from(session.value(outputs.0)?[0]);
                 mean += loss * pass.counted(batch) as f64 / all;
                 pass.scatter(session.value(outputs.1)?, batch, &mut losses);
+                if let Some(scores) = scores {
+                    self.right += pass.right(session.value(scores)?, self.config.outputs(), batch);
+                }
                 Ok(())
             })?;
         }
         Ok((mean as f32, losses))
+    }
+
+    /// Targets of the last evaluated batch whose label had the highest score; none where the model scores no labels.
+    #[must_use]
+    pub fn right(&self) -> Option<u64> {
+        self.config.is_classifier().then_some(self.right)
     }
 }
 

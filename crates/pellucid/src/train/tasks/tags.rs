@@ -9,7 +9,7 @@ use super::{
 };
 use crate::data::{Column, IGNORE, Ragged, Tagged, TaggedColumns, read_tagged};
 use crate::error::{Error, Kind, Result};
-use crate::model::batch::Batch;
+use crate::model::batch::{Batch, highest};
 use crate::model::config::{Config, Output};
 use crate::text::{EncodedWords, Tokenizer};
 use std::collections::{BTreeSet, HashMap};
@@ -56,6 +56,14 @@ pub fn example(words: EncodedWords, tags: &[u32]) -> Ragged {
         }
     }
     Ragged { target: words.ids, marks, ..Ragged::default() }
+}
+
+/// The best tag of each word, by id, from its sentence's scores, (T, labels); none for a word without a piece.
+#[must_use]
+pub fn best(words: &EncodedWords, scores: &[f32], labels: usize) -> Vec<Option<u32>> {
+    let at = |place: usize| scores.get(place * labels..)?.get(..labels);
+    let tag = |place: &Option<usize>| at((*place)?).and_then(highest).map(|tag| tag as u32);
+    words.first.iter().map(tag).collect()
 }
 
 /// Which columns hold what.

@@ -21,6 +21,7 @@ use std::path::Path;
 mod continue_tests;
 mod end_to_end_tests;
 mod loop_tests;
+mod tag_tests;
 
 const B: usize = 2;
 const T: usize = 4;
