@@ -55,11 +55,17 @@ pub fn read_tagged(
 ) -> Result<Vec<Tagged>> {
     let text = rows::read(READ, path)?;
     let mut faults = Faults::new(READ, path);
-    let all = match rows::ending(path).as_str() {
-        "jsonl" | "ndjson" => fields(path, &text, columns, &mut faults)?,
-        _ => lines(path, &text, columns, &mut faults)?,
+    let (all, hint) = match rows::ending(path).as_str() {
+        "jsonl" | "ndjson" => (
+            fields(path, &text, columns, &mut faults)?,
+            "a line is a sentence, such as {\"tokens\": [\"Rome\"], \"tags\": [\"B-LOC\"]}",
+        ),
+        _ => (
+            lines(path, &text, columns, &mut faults)?,
+            "a line is a word and its columns; a blank line ends a sentence",
+        ),
     };
-    faults.check("a line is a word and its tag; a blank line ends a sentence")?;
+    faults.check(hint)?;
     if all.is_empty() {
         let message = format!("{}: no words in it", path.display());
         return Err(Error::new(Kind::Input, READ, message));
@@ -154,7 +160,7 @@ impl Reading {
             None => {
                 let (count, first) = *self.count.get_or_insert((n, number));
                 if n != count {
-                    return Err(format!("{n} columns, but {count} on line {first}"));
+                    return Err(format!("{}, but {count} on line {first}", number_of(n)));
                 }
                 // A word alone has no tag.
                 (n - 1).max(self.word + 1)
@@ -162,7 +168,7 @@ impl Reading {
         };
         let least = self.word.max(tag) + 1;
         if n < least {
-            return Err(format!("{n} column{}; {least} are needed", if n == 1 { "" } else { "s" }));
+            return Err(format!("{}; {least} are needed", number_of(n)));
         }
         match (cells[self.word], cells[tag]) {
             ("", _) => return Err("the word is empty".into()),
@@ -183,6 +189,10 @@ impl Reading {
             lines.push(number);
         }
     }
+}
+
+fn number_of(columns: usize) -> String {
+    if columns == 1 { "1 column".into() } else { format!("{columns} columns") }
 }
 
 /// Cells of a line: between tabs without the blanks around them, or between runs of blanks.

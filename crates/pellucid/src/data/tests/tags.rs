@@ -60,8 +60,7 @@ fn said(files: &[(&str, &str)], columns: &TaggedColumns, known: Option<&[String]
 #[test]
 fn faults_of_tagged_text_name_their_lines() {
     let simple = TaggedColumns::default();
-    let said_of = |files: &[(&str, &str)]| said(files, &simple, None);
-    insta::assert_snapshot!(said_of(&[
+    let files = [
         ("columns.txt", "a DT O\nb O\n\nc\n"),
         ("word.txt", "a\nb\n"),
         ("empty.tsv", "a\tO\n\tO\nb\t\n"),
@@ -69,9 +68,10 @@ fn faults_of_tagged_text_name_their_lines() {
         ("no.jsonl", ""),
         (
             "lengths.jsonl",
-            "{\"tokens\": [\"a\", \"b\"], \"tags\": [\"O\"]}\n{\"tokens\": []}\n{\"tokens\": \"a b\", \"tags\": []}\n{\"tokens\": [\"a\", \"\"], \"tags\": [\"O\", \"O\"]}\n{\"tokens\": [null], \"tags\": [\"O\"]}\n{\"tokens\": [], \"tags\": []}"
+            "{\"tokens\": [\"a\", \"b\"], \"tags\": [\"O\"]}\n{\"tokens\": []}\n{\"tokens\": \"a b\", \"tags\": []}\n{\"tokens\": [\"a\", \"\"], \"tags\": [\"O\", \"O\"]}\n{\"tokens\": [null], \"tags\": [\"O\"]}\n{\"tokens\": [], \"tags\": []}",
         ),
-    ]));
+    ];
+    insta::assert_snapshot!("faults", said(&files, &simple, None));
     let known = ["O".to_owned(), "B-PER".to_owned()];
     let unknown = [
         ("new.txt", "a O\nb I-PER\n\n\nc B-PER\nd LOC\n"),
@@ -80,7 +80,7 @@ fn faults_of_tagged_text_name_their_lines() {
     insta::assert_snapshot!("unknown_tags", said(&unknown, &simple, Some(&known)));
     let nowhere = [
         ("header.txt", "form ner\na O\n"),
-        ("few.txt", "pos a\nO\n"),
+        ("few.txt", "a pos\nO\n"),
         ("number.jsonl", "{\"tokens\": [\"a\"], \"tags\": [\"O\"]}"),
     ];
     let (named, third) = (columns("1", Some("pos")), columns("1", Some("3")));
