@@ -22,7 +22,8 @@ pub(crate) struct Progress<'r> {
     flops: f64,
     peak: f64,
     steps: u64,
-    validation: Option<f64>,
+    /// Loss and, of labels, the share that is right.
+    validation: Option<(f64, Option<f64>)>,
     /// Smoothed tokens per second and seconds per update.
     speed: f64,
     seconds: f64,
@@ -69,7 +70,11 @@ impl<'r> Progress<'r> {
         self.speed = keep * self.speed + (1.0 - keep) * speed;
         self.seconds = keep * self.seconds + (1.0 - keep) * seconds;
         let left = out::duration(self.steps.saturating_sub(report.step) as f64 * self.seconds);
-        let validation = self.validation.map_or(String::new(), |v| format!(" · val {v:.3}"));
+        let accuracy =
+            |a: Option<f64>| a.map_or(String::new(), |a| format!(", {:.1}% right", 100.0 * a));
+        let validation = self
+            .validation
+            .map_or(String::new(), |(loss, right)| format!(" · val {loss:.3}{}", accuracy(right)));
         let share = self.flops / self.seconds.max(1e-9) / self.peak;
         let share = match share.is_finite() && self.peak > 0.0 {
             true => format!(" · {:.0}% of peak", 100.0 * share),
@@ -118,7 +123,9 @@ impl Observer for Progress<'_> {
                 });
             }
             Event::Step(report) => self.on_step(report),
-            Event::Evaluated { evaluation, .. } => self.validation = Some(evaluation.loss),
+            Event::Evaluated { evaluation, .. } => {
+                self.validation = Some((evaluation.loss, evaluation.accuracy));
+            }
             Event::Averaged { folder, count } => {
                 self.say(&format!("the last {count} checkpoints averaged: {}", folder.display()));
             }

@@ -76,6 +76,7 @@ pub(crate) fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
         TaskKind::Translation => ("translate", "\"…\""),
         TaskKind::Masked => ("embed", "\"…\""),
         TaskKind::Labels | TaskKind::Numbers => ("eval", "TABLE"),
+        TaskKind::Tags => ("eval", "FILE"),
     };
     out::line(format!(
         "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid {} {} {}",

@@ -4,6 +4,7 @@ use crate::labels;
 use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
+use crate::tags;
 use clap::Args;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
@@ -20,10 +21,11 @@ use std::sync::Arc;
 pub(crate) struct Eval {
     /// A model folder or the folder of a run
     model: PathBuf,
-    /// Files, folders or patterns; of a model that labels texts, one table of texts and labels
+    /// Files, folders or patterns; of a model that labels texts, one table of texts and labels; of one that tags words,
+    /// files of words and tags, a sentence's end being a blank line, or JSON lines of tokens and tags
     #[arg(required = true)]
     data: Vec<PathBuf>,
-    /// Columns of text, second text where there is one, and label, by name or number from 1
+    /// Columns of text, second text where there is one, and label; or of word and tag: by name or number from 1
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     columns: Vec<String>,
     /// Whether the table begins with a line of names; where columns are named, it does
@@ -53,8 +55,11 @@ impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         let pool = plan::pool(self.threads);
         let model = Model::load_as(&pool, &self.model, self.weights)?;
+        let table = (&*self.columns, self.header);
+        if model.config.output == Output::Positions {
+            return tags::run(&model, &pool, &self.data, table, self.json);
+        }
         if model.config.output == Output::Sequence {
-            let table = (&*self.columns, self.header);
             return labels::run(&model, &pool, &self.data[0], table, self.json);
         }
         if model.config.architecture != Architecture::Decoder {

@@ -17,6 +17,7 @@ mod random;
 mod read;
 mod rows;
 mod shard;
+mod tagged;
 #[cfg(test)]
 mod tests;
 pub mod world;
@@ -33,3 +34,4 @@ pub use ragged::{Fill, Order, Place, Ragged, RaggedBatches, RaggedOptions};
 pub use random::{permute, random_below};
 pub use rows::Column;
 pub use shard::{Shard, ShardWriter};
+pub use tagged::{Tagged, TaggedColumns, read_tagged};

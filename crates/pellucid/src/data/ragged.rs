@@ -17,7 +17,7 @@ pub struct Ragged {
     pub source: Vec<u32>,
     /// Ids of the decoder's text, or of a model of one text.
     pub target: Vec<u32>,
-    /// Of each of these, its segment, or whether it is to be learned; empty where nothing is to be said.
+    /// Of each of these, its segment, its tag, or whether it is to be learned; empty where nothing is to be said.
     pub marks: Vec<u32>,
     /// What the whole text is to give: a label, or the bits of a number.
     pub label: Option<i32>,

@@ -1,6 +1,6 @@
-//! How good answers are: translations against references, labels against labels, numbers against numbers.
+//! How good answers are: translations against references, labels and tags against right ones, numbers against numbers.
 //!
-//! Each measure gives the number of the tool the field reports with: sacrebleu, scikit-learn, scipy.
+//! Each measure gives the number of the tool the field reports with: sacrebleu, scikit-learn, seqeval, scipy.
 //!
 //! This room does not know models, weights or how an answer came about.
 
@@ -12,11 +12,14 @@ pub mod chrf;
 pub mod labels;
 /// Numbers against numbers.
 pub mod numbers;
+/// Tags of words against tags.
+pub mod tags;
 
 pub use bleu::{Bleu, Tokens};
 pub use chrf::Chrf;
 pub use labels::Agreement;
 pub use numbers::{pearson, spearman};
+pub use tags::{Entity, Tagging};
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,4 +1,4 @@
-//! Against sacrebleu, scikit-learn and scipy.
+//! Against sacrebleu, scikit-learn, seqeval and scipy.
 
 use super::*;
 use serde_json::Value;
@@ -67,6 +67,67 @@ fn labels_agree_as_in_scikit_learn() {
     let same = Agreement::of(2, &[1, 0], &[1, 1]).unwrap();
     assert_eq!((same.matthews(), same.accuracy()), (None, 0.5));
     assert!(Agreement::of(2, &[2], &[0]).is_err() && Agreement::of(2, &[], &[]).is_err());
+}
+
+#[test]
+fn entities_are_found_and_scored_as_in_seqeval() {
+    let golden: Value = serde_json::from_str(include_str!("../../tests/golden/tags.json")).unwrap();
+    let mut malformed = 0;
+    for (number, case) in list(&golden["cases"]).iter().enumerate() {
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let tags = |v: &Value| list(v).iter().map(text).collect::<Vec<String>>();
+        let sentences = |v: &Value| list(v).iter().map(tags).collect::<Vec<_>>();
+        let (right, given) = (sentences(&case["right"]), sentences(&case["given"]));
+        for (tags, wanted) in right.iter().chain(&given).zip(list(&case["entities"])) {
+            // seqeval counts the last word in.
+            let found = tags::entities(tags).into_iter();
+            let found: Vec<Value> =
+                found.map(|e| serde_json::json!([e.kind, e.start, e.end - 1])).collect();
+            assert_eq!(&found, list(wanted), "case {number}: {tags:?}");
+            malformed +=
+                usize::from(tags.windows(2).any(|w| w[0] == "O" && w[1].starts_with("I-")));
+        }
+        let found = Tagging::of(&right, &given).unwrap();
+        let what = format!("case {number}");
+        close(found.accuracy(), &case["accuracy"], &what);
+        close(found.micro().precision(), &case["precision"], &what);
+        close(found.micro().recall(), &case["recall"], &what);
+        close(found.micro().f1(), &case["f1"], &what);
+        close(found.macro_f1(), &case["macro_f1"], &what);
+        let types = case["types"].as_object().unwrap();
+        assert_eq!(found.types.keys().collect::<Vec<_>>(), types.keys().collect::<Vec<_>>());
+        for (kind, counts) in &found.types {
+            close(counts.precision(), &types[kind][0], &what);
+            close(counts.recall(), &types[kind][1], &what);
+            close(counts.f1(), &types[kind][2], &what);
+            assert_eq!(counts.right, types[kind][3].as_u64().unwrap(), "{what}");
+        }
+    }
+    assert!(malformed > 10, "{malformed} sentences in which I follows O");
+}
+
+#[test]
+fn what_seqeval_does_not_know_is_read_too() {
+    let found = |tags: &str| -> Vec<(String, usize, usize)> {
+        let tags: Vec<&str> = tags.split(' ').collect();
+        tags::entities(&tags).iter().map(|e| (e.kind.to_owned(), e.start, e.end)).collect()
+    };
+    let wanted = |all: &[(&str, usize, usize)]| -> Vec<(String, usize, usize)> {
+        all.iter().map(|&(kind, start, end)| (kind.to_owned(), start, end)).collect()
+    };
+    // BILOU: neighbours of one type stay apart.
+    assert_eq!(
+        found("U-A U-A B-A L-A L-A"),
+        wanted(&[("A", 0, 1), ("A", 1, 2), ("A", 2, 4), ("A", 4, 5)])
+    );
+    // Types alone.
+    assert_eq!(found("LOC LOC O PER LOC"), wanted(&[("LOC", 0, 2), ("PER", 3, 4), ("LOC", 4, 5)]));
+    assert_eq!(found("O-A B- I-é"), wanted(&[("_", 1, 2), ("é", 2, 3)]));
+    assert!(tags::tell_entities(&["A", "O"]) && tags::tell_entities(&["B-x"]));
+    assert!(!tags::tell_entities(&["NN", "VB", "."]));
+    let tags = |n: usize| vec![vec!["O"; n]];
+    assert!(Tagging::of(&tags(1), &tags(2)).is_err() && Tagging::of(&tags(0), &tags(0)).is_err());
+    assert!(Tagging::of(&tags(1), &[]).is_err());
 }
 
 #[test]

@@ -164,6 +164,15 @@ pub fn counted(targets: &[i32]) -> usize {
     targets.iter().filter(|&&t| t != IGNORE).count()
 }
 
+/// The place of the highest of `scores`, the first of equals; none where one is not a number.
+#[must_use]
+pub fn highest(scores: &[f32]) -> Option<usize> {
+    if scores.iter().any(|score| score.is_nan()) {
+        return None;
+    }
+    (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] { i } else { best })
+}
+
 /// Rows of a pass, for B = `batch` and T = `time`: equal passes of about 1024 tokens, at least a row.
 #[must_use]
 pub fn pass_rows(batch: usize, time: usize) -> usize {
@@ -183,6 +192,20 @@ impl Pass {
     pub(super) fn counted(&self, batch: &Batch) -> usize {
         let row = batch.targets.len() / batch.rows.max(1);
         self.rows.iter().map(|r| counted(&batch.targets[r * row..][..row])).sum()
+    }
+
+    /// Targets that have the highest of the scores, (b, t, labels) or (b, labels).
+    pub(super) fn right(&self, scores: &[f32], labels: usize, batch: &Batch) -> u64 {
+        let targets = batch.targets.len() / batch.rows.max(1);
+        let row = scores.len() / self.shape.b.max(1);
+        let mut right = 0;
+        for (scores, &r) in scores.chunks_exact(row.max(1)).zip(&self.rows) {
+            let targets = &batch.targets[r * targets..][..targets];
+            for (scores, &target) in scores.chunks_exact(labels.max(1)).zip(targets) {
+                right += u64::from(target != IGNORE && highest(scores) == Some(target as usize));
+            }
+        }
+        right
     }
 
     /// Puts what each row of this pass gave where it stands in the batch.

@@ -269,6 +269,12 @@ impl Config {
         self.output == Output::Sequence && self.labels.len() == 1
     }
 
+    /// Whether it scores labels, of which one is right.
+    #[must_use]
+    pub fn is_classifier(&self) -> bool {
+        matches!(self.output, Output::Sequence | Output::Positions) && !self.is_regression()
+    }
+
     /// Blocks of the stack that predicts tokens one after another.
     #[must_use]
     pub fn blocks_that_generate(&self) -> usize {

@@ -35,7 +35,7 @@ pub(super) struct Graph {
     source: Option<Inputs>,
     inputs: Inputs,
     targets: Option<Ints>,
-    /// Loss and each row's own; or what was aimed at.
+    /// Loss, each row's own and, where labels are only evaluated, their scores; or what was aimed at.
     pub(super) outputs: Vec<Value>,
 }
 
@@ -67,6 +67,9 @@ impl Graph {
                 let ints = m.tape.ints(head::targets(config, shape.b, shape.t));
                 targets = Some(ints);
                 outputs.extend(head::loss(&mut m, x, ints, smoothing)?);
+                if aim == Aim::Loss && config.is_classifier() {
+                    outputs.push(head::logits(&mut m, x)?);
+                }
             }
             Aim::Scores => outputs.push(head::logits(&mut m, x)?),
             Aim::Pooled(None) => outputs.push(head::pooled(&mut m, x)?),

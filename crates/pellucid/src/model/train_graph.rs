@@ -86,6 +86,7 @@ pub struct TrainGraph {
     train: Graphs,
     /// Built when first needed; works in the memory of `train`.
     evaluate: Graphs,
+    right: u64,
 }
 
 impl TrainGraph {
@@ -104,8 +105,9 @@ impl TrainGraph {
         threads: usize,
     ) -> Result<Self> {
         let (train, evaluate) = Default::default();
-        let (config, timings, flops) = (config.clone(), None, 0);
-        let mut graph = Self { config, options, frozen, threads, timings, flops, train, evaluate };
+        let (config, timings, flops, right) = (config.clone(), None, 0, 0);
+        let mut graph =
+            Self { config, options, frozen, threads, timings, flops, train, evaluate, right };
         let recipe = recipe((&graph.config, &graph.frozen), &options, true, threads);
         let (largest, _) = graph.train.of(&recipe, options.largest())?;
         graph.flops = largest.session.plan().flops() * options.count() as u64;
@@ -189,19 +191,30 @@ impl TrainGraph {
         let all = counted(&batch.targets).max(1) as f64;
         let recipe = recipe((&self.config, &self.frozen), &self.options, false, self.threads);
         let (mut mean, mut losses) = (0.0, vec![0.0; batch.targets.len()]);
+        self.right = 0;
         for pass in cut(batch, &self.config, self.options.whole()) {
             let (graph, _) = self.evaluate.of(&recipe, pass.shape)?;
             graph.fill(batch, &pass);
             let outputs = (graph.outputs[0], graph.outputs[1]);
+            let scores = graph.outputs.get(2).copied();
             graph.session.in_memory(self.train.memory(), |session| {
                 session.run(pool, weights.data(), None, RunInfo::default())?;
                 let loss = f64::from(session.value(outputs.0)?[0]);
                 mean += loss * pass.counted(batch) as f64 / all;
                 pass.scatter(session.value(outputs.1)?, batch, &mut losses);
+                if let Some(scores) = scores {
+                    self.right += pass.right(session.value(scores)?, self.config.outputs(), batch);
+                }
                 Ok(())
             })?;
         }
         Ok((mean as f32, losses))
+    }
+
+    /// Targets of the last evaluated batch whose label had the highest score; none where the model scores no labels.
+    #[must_use]
+    pub fn right(&self) -> Option<u64> {
+        self.config.is_classifier().then_some(self.right)
     }
 }
 

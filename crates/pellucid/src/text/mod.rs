@@ -20,6 +20,7 @@ mod stream;
 mod tests;
 mod tokenizer;
 mod word_piece;
+mod words;
 
 pub use chat::{ChatMessage, ChatOptions, ChatTemplate};
 pub use chat_ids::ChatIds;
@@ -30,3 +31,4 @@ pub use special::{SpecialIds, Specials};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Flavor, Origin, Tokenizer};
 pub use word_piece::WordPieceOptions;
+pub use words::EncodedWords;

@@ -31,6 +31,8 @@ pub struct Evaluation {
     pub perplexity: f64,
     /// Comparable across tokenizers.
     pub bits_per_byte: Option<f64>,
+    /// Share of the targets whose label had the highest score, where labels are scored.
+    pub accuracy: Option<f64>,
     /// Targets that counted.
     pub tokens: u64,
 }
@@ -46,7 +48,7 @@ pub fn evaluate(
     data: &dyn Batches,
     batch: &mut Batch,
 ) -> Result<Evaluation> {
-    let (mut sum, mut tokens) = (0.0f64, 0u64);
+    let (mut sum, mut tokens, mut right) = (0.0f64, 0u64, None);
     for number in 0..data.validation_batches() {
         data.validation(number, batch)?;
         let (_, losses) = graph.evaluate(pool, weights, batch)?;
@@ -58,6 +60,9 @@ pub fn evaluate(
                 .hint("the weights have left the numbers; continue from an earlier checkpoint with a lower optimizer.lr"));
         }
         sum += batch;
+        if let Some(more) = graph.right() {
+            right = Some(right.unwrap_or(0) + more);
+        }
         tokens += counted.count() as u64;
     }
     if tokens == 0 {
@@ -69,6 +74,7 @@ pub fn evaluate(
         loss: mean,
         perplexity: loss::perplexity(mean),
         bits_per_byte: data.bytes_per_token().map(|b| loss::bits_per_byte(mean, b)),
+        accuracy: right.map(|right| right as f64 / tokens as f64),
         tokens,
     })
 }

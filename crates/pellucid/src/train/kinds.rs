@@ -27,6 +27,8 @@ pub enum TaskKind {
     Labels,
     /// A number for a text, or for a pair of texts.
     Numbers,
+    /// The tag of each word of a text.
+    Tags,
     /// The assistant's answers in conversations.
     Instructions,
 }

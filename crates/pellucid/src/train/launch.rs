@@ -91,6 +91,9 @@ pub fn train(run: &RunConfig, observer: &mut dyn Observer) -> Result<Outcome> {
                 Err(Error::new(Kind::Interrupted, "train", "stopped while preparing data"))
             }
         })?;
+    for note in assembled.task.notes() {
+        observer.on(&Event::Warning(note));
+    }
     let facts = assembled.task.facts();
     observer.on(&Event::Data {
         config: &assembled.config,

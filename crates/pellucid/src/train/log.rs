@@ -38,6 +38,9 @@ pub struct Line {
     /// Held-out bits per byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits_per_byte: Option<f64>,
+    /// Share of the held-out labels that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
 }
 
 impl Line {
@@ -63,6 +66,7 @@ impl Line {
             validation_loss: Some(evaluation.loss),
             perplexity: Some(evaluation.perplexity),
             bits_per_byte: evaluation.bits_per_byte,
+            validation_accuracy: evaluation.accuracy,
             ..Self::default()
         }
     }
@@ -78,6 +82,7 @@ impl Line {
             ("validation_loss", self.validation_loss),
             ("perplexity", self.perplexity),
             ("bits_per_byte", self.bits_per_byte),
+            ("validation_accuracy", self.validation_accuracy),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -145,8 +150,13 @@ mod tests {
             seconds: 2.0,
         };
         let first = Line::of_step(&report, 21);
-        let evaluation =
-            Evaluation { loss: 1.0, perplexity: 1f64.exp(), bits_per_byte: None, tokens: 5 };
+        let evaluation = Evaluation {
+            loss: 1.0,
+            perplexity: 1f64.exp(),
+            bits_per_byte: None,
+            accuracy: None,
+            tokens: 5,
+        };
         let second = Line::of_evaluation(3, &evaluation);
         let (mut metrics, whole) = Metrics::open(&disk, &path, 0).unwrap();
         assert!(whole);

@@ -122,7 +122,7 @@ sections! {
     }
     /// What is read.
     data: DataKeys {
-        /// language, translation, masked, labels, numbers or instructions.
+        /// language, translation, masked, labels, numbers, tags or instructions.
         task: TaskKind = TaskKind::Language,
         /// Files, folders or patterns to train on.
         train: Vec<String> = vec![],
@@ -132,7 +132,7 @@ sections! {
         validation: Vec<String> = vec![],
         /// Translation: files whose lines are the translations of validation's.
         validation_target: Vec<String> = vec![],
-        /// Columns by name or number from 1: source and target; or text, second text where there is one, and label.
+        /// Columns by name or number from 1: source and target; or text, second text where there is one, and label; or word and tag.
         columns: Vec<String> = vec![],
         /// Whether tables begin with a line of names; follows: where columns are named, they do.
         header: Option<bool> = None,

@@ -32,6 +32,10 @@ pub trait Graph {
         weights: &Weights,
         batch: &Batch,
     ) -> Result<(f32, Vec<f32>)>;
+    /// Targets of the last evaluated batch whose label had the highest score, where labels are scored.
+    fn right(&self) -> Option<u64> {
+        None
+    }
     /// Bytes of activations that were planned.
     fn activation_bytes(&self) -> usize;
 }
@@ -55,6 +59,9 @@ impl Graph for TrainGraph {
         batch: &Batch,
     ) -> Result<(f32, Vec<f32>)> {
         Self::evaluate(self, pool, weights, batch)
+    }
+    fn right(&self) -> Option<u64> {
+        Self::right(self)
     }
     fn activation_bytes(&self) -> usize {
         Self::activation_bytes(self)

@@ -8,6 +8,7 @@ mod labels;
 mod masks;
 mod ragged;
 mod shards;
+mod tags;
 mod worlds;
 
 use super::*;

@@ -65,6 +65,44 @@ fn ids_and_segments_are_those_of_transformers() {
     assert_eq!(compared, 4 * 6 * 4);
 }
 
+/// See `tests/golden/make_words.py`.
+#[test]
+fn words_have_the_ids_and_places_of_transformers() {
+    let golden = read("words.json");
+    let mut compared = 0;
+    for (name, rows) in golden["kinds"].as_object().unwrap() {
+        let tokenizer = Tokenizer::from_file(&folder().join(format!("{name}.json"))).unwrap();
+        let mut rows = rows.as_array().unwrap().iter();
+        for words in golden["sentences"].as_array().unwrap() {
+            let words: Vec<&str> =
+                words.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+            let mut most = 0;
+            for longest in golden["lengths"].as_array().unwrap() {
+                let longest = longest.as_u64().map(|longest| longest as usize);
+                let row = rows.next().unwrap();
+                let found = tokenizer.encode_words(&words, longest).unwrap();
+                assert_eq!(found.ids, ids(&row[0]), "{name} {words:?} {longest:?}");
+                let of = row[1].as_array().unwrap();
+                let first = |word| of.iter().position(|of| *of == Value::from(word));
+                let wanted: Vec<Option<usize>> = (0..words.len()).map(first).collect();
+                assert_eq!(found.first, wanted, "{name} {words:?} {longest:?}");
+                let there = found.first.iter().flatten().count();
+                most = most.max(there);
+                // Of words without any id none is cut off.
+                let last = found.first.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                assert_eq!(longest.is_none_or(|_| most == there), found.cut == 0, "{words:?}");
+                assert!(found.cut <= words.len() - last);
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 4 * 5 * 4);
+    let bert = Tokenizer::from_file(&folder().join("bert.json")).unwrap();
+    assert_eq!(bert.encode_words::<&str>(&[], None).unwrap().ids.len(), 2);
+    let error = bert.encode_words(&["a"], Some(2)).unwrap_err().to_string();
+    assert!(error.contains("the template takes 2"), "{error}");
+}
+
 #[test]
 fn a_pair_that_has_no_room_is_refused() {
     let tokenizer = Tokenizer::from_file(&folder().join("bert.json")).unwrap();

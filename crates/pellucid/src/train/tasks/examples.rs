@@ -49,6 +49,9 @@ impl<M: Make> ExampleBatches<M> {
         for example in train.iter().chain(validation.iter()) {
             hash.add_ids(&example.source);
             hash.add_ids(&example.target);
+            // The same text with other labels or tags is other data.
+            hash.add_ids(&example.marks);
+            hash.add(&example.label.unwrap_or_default().to_le_bytes());
         }
         let limit = run.data.longest;
         let fill = match run.train.tokens {

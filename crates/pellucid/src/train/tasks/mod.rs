@@ -24,6 +24,8 @@ pub mod labels;
 pub mod language;
 /// Tokens that were hidden.
 pub mod masked;
+/// The tag of each word.
+pub mod tags;
 /// A text from another.
 pub mod translation;
 
@@ -53,6 +55,10 @@ pub trait Task: Debug {
     fn tokenizer(&self) -> &Tokenizer;
     /// How much there is.
     fn facts(&self) -> Facts;
+    /// What a person should know about the data before training.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
     /// Sets what follows from the data in the model's sizes, such as labels.
     ///
     /// # Errors
@@ -90,6 +96,7 @@ pub fn open(
         TaskKind::Translation => Box::new(translation::Translation::open(run)?),
         TaskKind::Masked => Box::new(masked::Masked::open(run)?),
         TaskKind::Labels | TaskKind::Numbers => Box::new(labels::Labels::open(run)?),
+        TaskKind::Tags => Box::new(tags::Tags::open(run)?),
         TaskKind::Instructions => Box::new(instructions::Instructions::open(run)?),
     })
 }
