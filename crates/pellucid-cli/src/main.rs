@@ -10,6 +10,7 @@ mod labels;
 mod measure;
 mod model;
 mod out;
+mod pairs;
 mod plan;
 mod profile;
 mod progress;
@@ -17,6 +18,7 @@ mod session;
 mod signal;
 mod speculate;
 mod step_bench;
+mod tasks;
 mod view;
 
 use clap::Parser;

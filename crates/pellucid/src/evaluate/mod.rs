@@ -6,6 +6,8 @@
 
 /// Overlap of word n-grams (BLEU).
 pub mod bleu;
+/// Questions answered by what is most probable.
+pub mod choices;
 /// Overlap of character n-grams (chrF).
 pub mod chrf;
 /// Labels against labels.
@@ -14,6 +16,7 @@ pub mod labels;
 pub mod numbers;
 
 pub use bleu::{Bleu, Tokens};
+pub use choices::{Answered, Choices, LastWords, Share};
 pub use chrf::Chrf;
 pub use labels::Agreement;
 pub use numbers::{pearson, spearman};

@@ -11,3 +11,4 @@ mod observe;
 mod parity;
 mod stored;
 mod support;
+mod tasks;
