@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Rooms of `ops` that are not operations with the full furniture, and why.
 const NOT_OPERATIONS: &[&str] = &[
     "last_position", // inference only: no gradient to check
+    "given",         // the same
     "adamw",         // updates weights, never meets the tape; judged in its own tests.rs
 ];
 

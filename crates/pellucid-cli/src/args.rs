@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Translate(cmd::translate::Translate),
     /// Vectors of texts, and how well their cosines follow numbers given by people
     Embed(cmd::embed::Embed),
-    /// Loss, perplexity and bits per byte of a model on text
+    /// Loss, perplexity and bits per byte of a model on text, or how often it is right in a task
     Eval(cmd::eval::Eval),
     /// Train a tokenizer, or turn text into ids and back
     Tokenize(cmd::tokenize::Tokenize),

@@ -10,6 +10,7 @@ mod labels;
 mod measure;
 mod model;
 mod out;
+mod pairs;
 mod plan;
 mod profile;
 mod progress;
@@ -18,6 +19,7 @@ mod signal;
 mod speculate;
 mod step_bench;
 mod tags;
+mod tasks;
 mod view;
 
 use clap::Parser;

@@ -6,9 +6,10 @@ use pellucid::backend::cpu::stored::Format;
 use pellucid::checkpoint::{self, GenerationConfig};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::generate::{
-    Event, Flow, GenerateOptions, Generated, NextLogits, Sampling, WithModel, generate,
+    Event, Flow, GenerateOptions, Generated, NextLogits, Sampling, Translator, WithModel, generate,
 };
 use pellucid::model::config::Config;
+use pellucid::model::continuations::Request;
 use pellucid::model::decoder::Decoder;
 use pellucid::model::stored_weights::StoredWeights;
 use pellucid::model::weights::{ParamSpec, Weights, parameters};
@@ -137,6 +138,47 @@ impl Model {
             ends.extend(self.tokenizer.as_ref().and_then(|t| t.special_ids().eos));
         }
         ends
+    }
+
+    /// An encoder-decoder with what it needs to read and write.
+    pub(crate) fn translator<'a>(&'a self, pool: &'a Pool) -> Result<Translator<'a>> {
+        let tokenizer = self.tokenizer()?;
+        let Some(&end) = self.ends().first() else {
+            let message = "the model has no token that ends a text";
+            return Err(Error::new(Kind::Config, "translate", message)
+                .hint("say it in generation_config.json: eos_token_id"));
+        };
+        let special = tokenizer.special_ids();
+        let start = self.generation.decoder_start.or(special.bos).or(special.pad).unwrap_or(end);
+        let (config, weights) = (&self.config, &self.weights);
+        Ok(Translator { config, weights, pool, tokenizer, start, end })
+    }
+
+    /// A text and one that follows it; an encoder reads the first, where there is one.
+    pub(crate) fn continued(&self, pool: &Pool, context: &str, text: &str) -> Result<Request> {
+        let request = self.continued_whole(pool, context, text)?;
+        let (n, most) = (request.continuation.len(), self.config.context);
+        if n <= most {
+            return Ok(request);
+        }
+        let message = format!("the continuation has {n} tokens, but the context holds {most}");
+        Err(Error::new(Kind::Input, "model", message))
+    }
+
+    fn continued_whole(&self, pool: &Pool, context: &str, text: &str) -> Result<Request> {
+        let ids = |ids: Vec<u32>| ids.into_iter().map(|id| id as i32).collect();
+        if self.config.has_source() {
+            let translator = self.translator(pool)?;
+            // Spaces belong to what follows, as in Tokenizer::encode_continuation.
+            let (context, spaces) = context.split_at(context.trim_end().len());
+            let continuation = self.tokenizer()?.encode(&format!("{spaces}{text}"))?;
+            let (source, context) = (translator.source(context)?, vec![translator.start as i32]);
+            return Ok(Request { source, context, continuation: ids(continuation) });
+        }
+        let begin = self.generation.bos;
+        let found = self.tokenizer()?.encode_continuation(context, text, begin)?;
+        let (context, continuation) = (ids(found.context), ids(found.continuation));
+        Ok(Request { source: vec![], context, continuation })
     }
 
     /// How the folder says that tokens are chosen.

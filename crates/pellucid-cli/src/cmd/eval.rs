@@ -3,8 +3,10 @@
 use crate::labels;
 use crate::model::{Held, Model};
 use crate::out;
+use crate::pairs;
 use crate::plan;
 use crate::tags;
+use crate::tasks::{self, TaskArgs};
 use clap::Args;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::data::{Corpus, CorpusOptions, Evaluation, IGNORE, Shard};
@@ -22,10 +24,12 @@ pub(crate) struct Eval {
     /// A model folder or the folder of a run
     model: PathBuf,
     /// Files, folders or patterns; of a model that labels texts, one table of texts and labels; of one that tags words,
-    /// files of words and tags, a sentence's end being a blank line, or JSON lines of tokens and tags
+    /// files of words and tags, a sentence's end being a blank line, or JSON lines of tokens and tags; of an
+    /// encoder-decoder, one table of pairs or two files; of a task, one file of JSON lines
     #[arg(required = true)]
     data: Vec<PathBuf>,
-    /// Columns of text, second text where there is one, and label; or of word and tag: by name or number from 1
+    /// Columns of text, second text where there is one, and label; of word and tag; or of source and target: by name or
+    /// number from 1
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     columns: Vec<String>,
     /// Whether the table begins with a line of names; where columns are named, it does
@@ -49,12 +53,17 @@ pub(crate) struct Eval {
     /// A JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    task: TaskArgs,
 }
 
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         let pool = plan::pool(self.threads);
         let model = Model::load_as(&pool, &self.model, self.weights)?;
+        if self.task.is_set() {
+            return tasks::run(&self.task, &model, &pool, (&self.data, &self.field), self.json);
+        }
         let table = (&*self.columns, self.header);
         if model.config.output == Output::Positions {
             return tags::run(&model, &pool, &self.data, table, self.json);
@@ -62,10 +71,13 @@ impl Eval {
         if model.config.output == Output::Sequence {
             return labels::run(&model, &pool, &self.data[0], table, self.json);
         }
+        if model.config.has_source() {
+            return pairs::run(&model, &pool, &self.data, &self.columns, self.json);
+        }
         if model.config.architecture != Architecture::Decoder {
-            let message = "only a decoder gives each next token of a text a probability";
+            let message = "an encoder gives no next token of a text a probability";
             return Err(Error::new(Kind::Config, "eval", message)
-                .hint("an encoder-decoder is scored by translate --reference, an encoder by embed --pairs"));
+                .hint("an encoder is scored by embed --pairs"));
         }
         let tokenizer = model.tokenizer()?;
         let options = CorpusOptions { field: self.field.clone(), ..CorpusOptions::default() };

@@ -9,7 +9,7 @@ use crate::signal;
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
 use pellucid::evaluate::{Bleu, Chrf, Tokens, bleu};
-use pellucid::generate::{BeamOptions, Choice, Translation, Translator};
+use pellucid::generate::{BeamOptions, Choice, Translation};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -61,7 +61,7 @@ impl Translate {
         let texts = self.texts()?;
         let references = self.references(texts.len())?;
         let choice = self.choice(&model);
-        let translator = translator(&model, &pool)?;
+        let translator = model.translator(&pool)?;
         let start = Instant::now();
         let bar = out::bar(texts.len(), "texts");
         let all = translator.translate(&texts, &choice, self.batch, &mut |done, _| {
@@ -177,24 +177,4 @@ impl Translate {
         out::complain(&format!("chrF {chrf:.2}"));
         Ok(())
     }
-}
-
-/// The model with what it needs to read and write.
-fn translator<'a>(
-    model: &'a Model,
-    pool: &'a pellucid::backend::cpu::pool::Pool,
-) -> Result<Translator<'a>> {
-    let tokenizer = model.tokenizer()?;
-    let Some(&end) = model.ends().first() else {
-        return Err(Error::new(
-            Kind::Config,
-            "translate",
-            "the model has no token that ends a text",
-        )
-        .hint("say it in generation_config.json: eos_token_id"));
-    };
-    let special = tokenizer.special_ids();
-    let start = model.generation.decoder_start.or(special.bos).or(special.pad).unwrap_or(end);
-    let (config, weights) = (&model.config, &model.weights);
-    Ok(Translator { config, weights, pool, tokenizer, start, end })
 }

@@ -12,6 +12,8 @@ mod labelled;
 mod masking;
 mod parallel;
 mod prepare;
+mod prompt;
+mod questions;
 mod ragged;
 mod random;
 mod read;
@@ -30,6 +32,8 @@ pub use labelled::{Label, LabelKind, Labelled, LabelledColumns, LabelledText, re
 pub use masking::{Masking, MaskingOptions};
 pub use parallel::{ParallelSource, TextPair, read_parallel};
 pub use prepare::{Plan, Shards, Split, prepare};
+pub use prompt::{Prompt, Prompts, Template};
+pub use questions::{Form, Question, Questions, read_last_words, read_questions};
 pub use ragged::{Fill, Order, Place, Ragged, RaggedBatches, RaggedOptions};
 pub use random::{permute, random_below};
 pub use rows::Column;

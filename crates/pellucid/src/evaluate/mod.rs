@@ -6,6 +6,8 @@
 
 /// Overlap of word n-grams (BLEU).
 pub mod bleu;
+/// Questions answered by what is most probable.
+pub mod choices;
 /// Overlap of character n-grams (chrF).
 pub mod chrf;
 /// Labels against labels.
@@ -16,6 +18,7 @@ pub mod numbers;
 pub mod tags;
 
 pub use bleu::{Bleu, Tokens};
+pub use choices::{Answered, Choices, LastWords, Share};
 pub use chrf::Chrf;
 pub use labels::Agreement;
 pub use numbers::{pearson, spearman};

@@ -150,3 +150,48 @@ fn what_cannot_be_compared_is_refused() {
     assert!(bleu::corpus(&["a"], &[vec![]], Tokens::V13a).is_err());
     assert!(Chrf::default().corpus(&[] as &[&str], &[]).is_err());
 }
+
+#[test]
+fn answers_are_measured_by_hand() {
+    let answered = |log_probability, tokens, bytes| Answered {
+        log_probability,
+        greedy: log_probability > -1.0,
+        tokens,
+        bytes,
+    };
+    // The first is best by sum, the second per byte, the third per token.
+    let three = vec![answered(-3.0, 1, 3), answered(-4.0, 2, 8), answered(-4.5, 3, 5)];
+    // Equal ones: the first.
+    let two = vec![answered(-0.5, 1, 1), answered(-0.5, 1, 1)];
+    let found =
+        Choices::of(&[(0, three.clone()), (1, three.clone()), (2, three), (0, two)]).unwrap();
+    assert_eq!(found.sum, Share { right: 2, all: 4 });
+    assert_eq!((found.per_byte.right, found.per_token.right), (2, 2));
+    assert!((found.chance - 0.375).abs() < 1e-12);
+    // √(0.5 · 0.5 / 3).
+    assert!((found.sum.standard_error().unwrap() - 0.288_675_134_594_8).abs() < 1e-12);
+    assert_eq!(Share { right: 1, all: 1 }.standard_error(), None);
+
+    let words = [answered(-0.5, 1, 3), answered(-1.5, 2, 3), answered(-4.0, 1, 3)];
+    let found = LastWords::of(&words).unwrap();
+    assert_eq!(found.accuracy, Share { right: 1, all: 3 });
+    assert!((found.perplexity - 2f64.exp()).abs() < 1e-12);
+    // Squares 2.25, 0.25, 4: √(6.5 / 2 / 3) of the mean.
+    let error = 2f64.exp() * (6.5f64 / 6.0).sqrt();
+    assert!((found.perplexity_error.unwrap() - error).abs() < 1e-12);
+}
+
+#[test]
+fn answers_that_cannot_be_measured_are_refused() {
+    let answered = Answered { log_probability: -1.0, greedy: false, tokens: 1, bytes: 1 };
+    let refused = |questions: &[(usize, Vec<Answered>)]| Choices::of(questions).unwrap_err();
+    assert!(refused(&[]).to_string().contains("no questions"));
+    assert!(refused(&[(0, vec![])]).to_string().contains("question 0: no answer"));
+    assert!(refused(&[(1, vec![answered])]).to_string().contains("answer 1 of 1"));
+    let nan = Answered { log_probability: f64::NAN, ..answered };
+    assert!(refused(&[(0, vec![answered]), (0, vec![nan])]).to_string().contains("question 1"));
+    assert!(
+        refused(&[(0, vec![Answered { tokens: 0, ..answered }])]).to_string().contains("tokens")
+    );
+    assert!(LastWords::of(&[nan]).is_err() && LastWords::of(&[]).is_err());
+}

@@ -36,6 +36,8 @@ mod residual;
 mod source;
 mod transformer;
 
+/// How probable texts are after others.
+pub mod continuations;
 /// Inference with a KV cache.
 pub mod decoder;
 /// Who may look at whom, drawn.

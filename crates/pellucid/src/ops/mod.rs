@@ -17,6 +17,8 @@ pub mod cross_entropy;
 pub mod dropout;
 /// Token ids to vectors, and where they stand.
 pub mod embedding;
+/// A value from outside the tape.
+pub mod given;
 /// Queries and keys, each head normalised.
 pub mod head_norm;
 /// Each row's last real position.

@@ -12,3 +12,4 @@ mod observe;
 mod parity;
 mod stored;
 mod support;
+mod tasks;

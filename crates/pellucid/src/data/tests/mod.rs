@@ -6,6 +6,7 @@ mod corpora;
 mod instructions;
 mod labels;
 mod masks;
+mod questions;
 mod ragged;
 mod shards;
 mod tags;
