@@ -22,7 +22,7 @@ mod tokenizer;
 mod word_piece;
 
 pub use chat::{ChatMessage, ChatOptions, ChatTemplate};
-pub use chat_ids::ChatIds;
+pub use chat_ids::{ChatIds, TurnEnd};
 pub use chat_python::ChatDate;
 pub use cut::piece_end;
 pub use pair::Encoded;
