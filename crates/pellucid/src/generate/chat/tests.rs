@@ -49,6 +49,12 @@ impl NextLogits for Table {
         let all = self.text.iter().fold(1u64, |h, &id| h.wrapping_mul(31).wrapping_add(id.into()));
         let mut random = Random::new(3, all);
         self.allowed.iter().for_each(|&id| self.logits[id as usize] = random.normal());
+        // An answer has at least a letter.
+        if let Some((&end, letters)) = self.allowed.split_last()
+            && !letters.contains(&(ids[t - 1] as u32))
+        {
+            self.logits[end as usize] = f32::NEG_INFINITY;
+        }
         Ok(&self.logits)
     }
 }
@@ -197,6 +203,8 @@ fn the_template_says_where_a_turn_ends() {
     assert_eq!(end(&TEMPLATE.replace("<|im_end|>", "</turn>")), text("</turn>"));
     let names = "{% for m in messages %}{{ m.role | upper }}: {{ m.content }}\n{% endfor %}";
     assert_eq!(end(names), text("USER:"));
+    let shouting = TEMPLATE.replace("{{ m.content }}", "{{ m.content | trim | upper }}");
+    assert_eq!(end(&shouting), TurnEnd { id, text: None });
     assert_eq!(end("{{ raise_exception('no') }}"), TurnEnd::default());
     // An answer ends there, and the mark is not part of it.
     let template = template(&TEMPLATE.replace("<|im_end|>", "a"));
