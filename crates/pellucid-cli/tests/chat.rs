@@ -100,7 +100,7 @@ impl World {
     }
 
     /// What a model says that read nothing before.
-    fn from_scratch(&self, prompt: Vec<u32>) -> Vec<u32> {
+    fn reads_all(&self, prompt: Vec<u32>) -> Vec<u32> {
         let pool = Pool::new(1);
         let mut decoder = Decoder::new(&self.config, 1, self.config.context, 1).unwrap();
         let (weights, vocab) = (&self.weights, self.config.vocab);
@@ -117,7 +117,7 @@ impl World {
 }
 
 #[test]
-fn turns_are_answered_as_from_scratch_and_saved() {
+fn turns_are_answered_as_reads_all_and_saved() {
     let world = World::new(Some(TEMPLATE));
     let turns = ["hello there", "//slash", "and now?"];
     let lines =
@@ -133,7 +133,7 @@ fn turns_are_answered_as_from_scratch_and_saved() {
         let same = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         let number = |key: &str| answer[key].as_u64().unwrap() as usize;
         assert_eq!((number("prompt_tokens"), number("reused_tokens")), (prompt.len(), same));
-        let expected = world.from_scratch(prompt.clone());
+        let expected = world.reads_all(prompt.clone());
         assert_eq!(answer["ids"], serde_json::json!(expected));
         let ended = answer["stop"] == "end of text";
         assert!(ended || answer["stop"] == "max tokens" && expected.len() == 12, "{answer}");
@@ -162,7 +162,7 @@ fn commands_change_what_the_model_is_told() {
     assert_eq!(told.len(), 4);
     assert_eq!((&told[1]["ids"], &told[3]["ids"]), (fresh, fresh));
     let messages = [ChatMessage::new("system", "be brief"), ChatMessage::new("user", "hello")];
-    let expected = world.from_scratch(world.prompt(&messages));
+    let expected = world.reads_all(world.prompt(&messages));
     assert_eq!(told[2]["ids"], serde_json::json!(expected));
     assert_ne!(told[2]["ids"], *fresh);
 }
@@ -202,7 +202,7 @@ fn a_model_without_a_template_is_given_one() {
     fs::write(world.path().join("chat.jinja"), TEMPLATE).unwrap();
     let answers = said(&chat(world.path(), &["--json", "--template", "chat.jinja"], "hello\n"));
     let prompt = world.prompt(&[ChatMessage::new("user", "hello")]);
-    assert_eq!(answers[0]["ids"], serde_json::json!(world.from_scratch(prompt)));
+    assert_eq!(answers[0]["ids"], serde_json::json!(world.reads_all(prompt)));
     fs::write(world.path().join("bad.jinja"), "{% for %}").unwrap();
     let bad = refused(&chat(world.path(), &["--template", "bad.jinja"], "hello\n"));
     assert!(bad.contains("bad.jinja") && bad.contains("not Jinja"), "{bad}");
