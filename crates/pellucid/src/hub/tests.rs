@@ -31,6 +31,8 @@ enum Fault {
     Private,
     /// Answers with a page for people.
     Portal,
+    /// Large files lie on another server, at this port.
+    Elsewhere(u16),
 }
 
 struct Server {
@@ -114,6 +116,17 @@ fn answer(
         );
         stream.write_all(&[head.as_bytes(), body].concat())
     };
+    // The code's place is the head's last: what follows it here is one more line.
+    let go = |to: String| format!("\r\nlocation: {to}");
+    if path.contains("old/name") {
+        let there = go(path.replace("old/name", "someone/tiny"));
+        return say("307 Temporary Redirect", &there, 0, b"");
+    }
+    if let Fault::Elsewhere(port) = fault
+        && path.ends_with(".safetensors")
+    {
+        return say("302 Found", &go(format!("http://localhost:{port}/bytes")), 0, b"");
+    }
     let mut no = |status: &str, code: &str| say(status, code, 2, b"no");
     if fault == Fault::Private && !known {
         return no("401 Unauthorized", "RepoNotFound");
@@ -342,4 +355,33 @@ fn a_receiver_that_has_had_enough_ends_it() {
     let mut stop = |_: Progress<'_>| Err(Error::new(Kind::Interrupted, "test", "enough"));
     let said = fetch_with("someone/tiny", "main", &server.options(cache.path()), &mut stop);
     assert_eq!(said.unwrap_err().kind(), Kind::Interrupted);
+}
+
+#[test]
+fn a_token_goes_with_a_model_that_moved_but_not_to_another_server() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(&PLAIN, Fault::Private);
+    let mut options = server.options(cache.path());
+    options.token = Some("secret".into());
+    let folder = fetch("old/name", "main", &options).unwrap();
+    assert!(folder.join("model.safetensors").is_file());
+    assert_eq!(server.asked().len(), 8, "each of four asked at the old name and at the new");
+    let other = TcpListener::bind("localhost:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let told = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let lines: Vec<String> = lines.map_while(|l| l.ok().filter(|l| !l.is_empty())).collect();
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 18\r\nconnection: close\r\n\r\n";
+        stream.write_all(&[head.as_bytes(), PLAIN[4].1].concat()).unwrap();
+        lines
+    });
+    let server = Server::start(&PLAIN, Fault::Elsewhere(port));
+    let options = HubOptions { endpoint: server.address.clone(), ..options };
+    fetch("someone/tiny", "main", &options).unwrap();
+    let told = told.join().unwrap();
+    assert!(
+        told[0].starts_with("GET /bytes") && told.iter().all(|l| !l.contains("secret")),
+        "{told:?}"
+    );
 }
