@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["ops", "autograd", "tensor", "backend", "error"]),
     ("checkpoint", &["model", "tensor", "backend", "files", "error"]),
     ("evaluate", &["error"]),
+    ("hub", &["backend", "files", "error"]),
     ("generate", &["model", "text", "tensor", "backend", "error"]),
     (
         "train",

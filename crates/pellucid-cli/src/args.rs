@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Train(cmd::train::Train),
     /// Continue a text
     Generate(cmd::generate::Generate),
+    /// Talk with a model that was trained to answer
+    Chat(cmd::chat::Chat),
     /// Translate texts with an encoder-decoder, and score translations
     Translate(cmd::translate::Translate),
     /// Vectors of texts, and how well their cosines follow numbers given by people

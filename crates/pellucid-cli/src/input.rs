@@ -13,6 +13,18 @@ pub(crate) fn stdin() -> Result<String> {
     })
 }
 
+/// The next line of stdin; `None` at its end.
+pub(crate) fn line() -> Result<Option<String>> {
+    let mut text = String::new();
+    match std::io::stdin().read_line(&mut text) {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(text)),
+        Err(e) => {
+            Err(Error::new(Kind::Io, "stdin", e.to_string()).hint("the input must be UTF-8 text"))
+        }
+    }
+}
+
 /// Ids written as numbers.
 pub(crate) fn parse_ids(text: &str) -> Result<Vec<u32>> {
     let words = text.split(|c: char| c.is_whitespace() || "[],".contains(c));

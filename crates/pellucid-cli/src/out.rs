@@ -47,6 +47,12 @@ pub(crate) fn note(text: &str) {
     }
 }
 
+/// Invites a person to write a line.
+pub(crate) fn ask(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
 /// A progress bar for long work, only where a person watches.
 pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(4);

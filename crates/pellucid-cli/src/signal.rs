@@ -20,3 +20,8 @@ pub(crate) fn listen(message: &'static str) -> Result<()> {
 pub(crate) fn stopped() -> bool {
     STOP.load(Ordering::SeqCst)
 }
+
+/// As [`stopped`], and takes the wish as fulfilled.
+pub(crate) fn take() -> bool {
+    STOP.swap(false, Ordering::SeqCst)
+}

@@ -9,6 +9,9 @@ pub mod data;
 pub mod evaluate;
 /// Tokens to the next token.
 pub mod generate;
+/// Models from elsewhere.
+#[cfg(feature = "hub")]
+pub mod hub;
 /// Looking inside.
 pub mod lens;
 /// The Transformer, one file per idea.

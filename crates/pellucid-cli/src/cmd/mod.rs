@@ -1,6 +1,7 @@
 //! A file per command.
 
 pub(crate) mod bench;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Demo(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Generate(c) => c.run(),
+        Command::Chat(c) => c.run(),
         Command::Translate(c) => c.run(),
         Command::Embed(c) => c.run(),
         Command::Eval(c) => c.run(),

@@ -2,8 +2,9 @@
 
 use super::rows::{self, Column, Faults};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::text::ChatMessage;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 const READ: &str = "read conversations";
@@ -46,6 +47,36 @@ pub fn read_conversations(path: &Path) -> Result<Vec<Conversation>> {
             Err(Error::new(Kind::Input, READ, message))
         }
     }
+}
+
+/// Adds a line of `messages` to a file that [`read_conversations`] reads, in the place of a last line that they go on
+/// with; the file is replaced whole.
+///
+/// # Errors
+/// Messages that could not be read back; a last line that is no conversation; the disk.
+pub fn add_conversation(path: &Path, said: &[ChatMessage]) -> Result<()> {
+    const WRITE: &str = "save conversation";
+    let fields = json!({ "messages": said });
+    let check = |fields: &Value| messages(fields.as_object().unwrap_or(&Map::new()));
+    if let Err(fault) = check(&fields) {
+        return Err(Error::new(Kind::Input, WRITE, format!("nothing to save: {fault}")));
+    }
+    let mut text = if path.exists() { files::read_text(WRITE, path)? } else { String::new() };
+    text.truncate(text.trim_end().len());
+    let start = text.rfind('\n').map_or(0, |at| at + 1);
+    if !text.is_empty() {
+        let last = serde_json::from_str(&text[start..]).map_err(|e| e.to_string());
+        let last = last.and_then(|last| check(&last)).map_err(|fault| {
+            let message = format!("{}: the last line is no conversation: {fault}", path.display());
+            Error::new(Kind::Format, WRITE, message).hint("save to another file")
+        })?;
+        if said.starts_with(&last) {
+            text.truncate(start);
+        } else {
+            text.push('\n');
+        }
+    }
+    files::replace(WRITE, path, |w| writeln!(w, "{text}{fields}"))
 }
 
 fn messages(fields: &Map<String, Value>) -> Result<Vec<ChatMessage>, String> {

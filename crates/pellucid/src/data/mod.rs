@@ -27,7 +27,7 @@ pub mod world;
 pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};
 pub use corpus::{Corpus, CorpusOptions, Format, Piece, SourceFile, Statistics};
 pub use examples::{Example, ExampleBatches};
-pub use instruct::{Conversation, read_conversations};
+pub use instruct::{Conversation, add_conversation, read_conversations};
 pub use labelled::{Label, LabelKind, Labelled, LabelledColumns, LabelledText, read_labelled};
 pub use masking::{Masking, MaskingOptions};
 pub use parallel::{ParallelSource, TextPair, read_parallel};

@@ -10,6 +10,8 @@
 
 /// Several continuations together.
 pub mod beam;
+/// Conversations.
+pub mod chat;
 /// From prompts to continuations: batches, stop rules, streaming.
 pub mod decode;
 /// From logits to one token.
@@ -22,6 +24,7 @@ mod tests;
 pub mod translate;
 
 pub use beam::{BeamLogits, BeamOptions, EarlyStopping, Hypothesis, beam_search};
+pub use chat::{Answer, Chat};
 pub use decode::{
     Event, Flow, GenerateOptions, Generated, NextLogits, StopReason, WithModel, generate,
 };

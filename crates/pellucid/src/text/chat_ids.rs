@@ -15,7 +15,39 @@ pub struct ChatIds {
     pub answers: Vec<bool>,
 }
 
+/// What a template writes after an answer, by which a model says that it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TurnEnd {
+    /// A special token.
+    pub id: Option<u32>,
+    /// Without one, the text that comes there: a mark of its own, else what begins the next turn.
+    pub text: Option<String>,
+}
+
 impl ChatTemplate {
+    /// How an answer ends, from what the template writes after one; nothing if it does not take a question and an
+    /// answer.
+    #[must_use]
+    pub fn turn_end(&self, tokenizer: &Tokenizer, options: &ChatOptions) -> TurnEnd {
+        // A template may change letters and blanks, but no digits.
+        const WORDS: [&str; 3] = ["7193055", "8204166", "9315277"];
+        let options = ChatOptions { add_generation_prompt: false, ..options.clone() };
+        let roles = ["user", "assistant", "user"].into_iter().zip(WORDS);
+        let messages: Vec<_> = roles.map(|(role, text)| ChatMessage::new(role, text)).collect();
+        let after = |count: usize| -> Option<String> {
+            let text = self.render(&messages[..count], &options).ok()?;
+            let (_, rest) = text.split_once(WORDS[1])?;
+            let rest = rest.split_once(WORDS[2]).map_or(rest, |(between, _)| between).trim();
+            (!rest.is_empty()).then(|| rest.to_owned())
+        };
+        let Some(rest) = after(2).or_else(|| after(3)) else { return TurnEnd::default() };
+        let first = tokenizer.encode(&rest).ok().and_then(|ids| ids.first().copied());
+        match first.filter(|&id| tokenizer.is_special(id)) {
+            Some(id) => TurnEnd { id: Some(id), text: None },
+            None => TurnEnd { id: None, text: Some(rest) },
+        }
+    }
+
     /// Ids of a conversation with the assistant's answers marked. The answers are found by rendering
     /// the conversation up to each of them and beyond it, so the template needs no marks.
     ///

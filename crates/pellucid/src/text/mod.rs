@@ -24,7 +24,7 @@ mod word_piece;
 mod words;
 
 pub use chat::{ChatMessage, ChatOptions, ChatTemplate};
-pub use chat_ids::ChatIds;
+pub use chat_ids::{ChatIds, TurnEnd};
 pub use chat_python::ChatDate;
 pub use continuation::Continued;
 pub use cut::piece_end;

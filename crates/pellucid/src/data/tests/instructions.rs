@@ -55,3 +55,24 @@ fn faults_of_conversations_name_the_line_and_the_message() {
     }
     assert!(read("\n").unwrap_err().to_string().contains("no conversations"));
 }
+
+#[test]
+fn a_saved_conversation_is_read_back_and_replaces_what_it_goes_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said.jsonl");
+    let say = |role: &str, text: &str| ChatMessage::new(role, text);
+    let first = [say("user", "a\n\"b\""), say("assistant", "c")];
+    let longer = [&first[..], &[say("user", "d"), say("assistant", "e")]].concat();
+    let other = [say("system", "f"), say("user", "g"), say("assistant", "h")];
+    for said in [&first[..], &longer, &longer, &other] {
+        add_conversation(&path, said).unwrap();
+    }
+    let all: Vec<_> = read_conversations(&path).unwrap().into_iter().map(|c| c.messages).collect();
+    assert_eq!(all, [longer, other.to_vec()]);
+    let refused = add_conversation(&path, &first[..1]).unwrap_err().to_string();
+    assert!(refused.contains("nothing to save") && refused.contains("assistant"), "{refused}");
+    fs::write(&path, "a poem\n").unwrap();
+    let refused = add_conversation(&path, &first).unwrap_err().to_string();
+    assert!(refused.contains("last line") && refused.contains("another file"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a poem\n");
+}
