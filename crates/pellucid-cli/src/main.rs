@@ -17,6 +17,7 @@ mod session;
 mod signal;
 mod speculate;
 mod step_bench;
+mod step_sizes;
 mod view;
 
 use clap::Parser;
