@@ -16,6 +16,7 @@ const HELP: &str = "cargo xtask <command>
   mutants   feeds the deliberately wrong kernels to the harness and demands that each be caught
   golden    regenerates the golden files (needs a Python with torch and transformers: --python PATH)
   bench     ours against every peer present: training, decoding, prompts, attention, starts (--help)
+  recurrent an LSTM against a Transformer of as many parameters, at several lengths (--help)
   seeds     one recipe in f32 and bf16 over several seeds: validation losses side by side (--help)
 ";
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         }
         Some("golden") => golden(&arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
+        Some("recurrent") => bench::recurrent(&arguments[1..]),
         Some("seeds") => bench::seeds(&arguments[1..]),
         _ => {
             print!("{HELP}");

@@ -18,6 +18,7 @@ mod session;
 mod signal;
 mod speculate;
 mod step_bench;
+mod step_sizes;
 mod tags;
 mod tasks;
 mod view;

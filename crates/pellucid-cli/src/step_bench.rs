@@ -4,14 +4,14 @@ use crate::measure::{self, Times};
 use crate::out;
 use crate::plan;
 use crate::profile::{Roof, Rows};
+use crate::step_sizes::{Choice, Sizes};
 use clap::{Args, ValueEnum};
 use pellucid::autograd::RunInfo;
 use pellucid::backend::buffer::Buffer;
 use pellucid::backend::cpu::gemm::Precision;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
-use pellucid::model::config::{ActivationKind, Config};
-use pellucid::model::train_graph::{Batch, TrainGraph};
+use pellucid::model::train_graph::{Batch, TrainGraph, TrainOptions};
 use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use pellucid::train::clip;
@@ -24,9 +24,8 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(crate) struct Step {
-    /// Sizes
-    #[arg(long, value_enum, default_value_t = Recipe::Nano)]
-    recipe: Recipe,
+    #[command(flatten)]
+    choice: Choice,
     /// f32 or bf16
     #[arg(long, value_enum, default_value_t = Kind::F32)]
     precision: Kind,
@@ -71,41 +70,13 @@ impl From<Kind> for PrecisionKind {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Recipe {
-    /// L=4, C=128, V=65, T=64, B=12
-    Tiny,
-    /// L=6, C=384, V=65, T=256, B=64
-    Nano,
-    /// L=12, C=768, V=50257, T=1024, B=1
-    Gpt2,
-}
-
-impl Recipe {
-    /// Sizes and B.
-    fn config(self) -> (Config, usize) {
-        match self {
-            Self::Tiny => (tiny(), 12),
-            Self::Nano => (Config::nano(), 64),
-            Self::Gpt2 => (Config::gpt2(), 1),
-        }
-    }
-}
-
-fn tiny() -> Config {
-    let (width, heads) = (128, 4);
-    let sizes =
-        Config { layers: 4, width, heads, kv_heads: heads, head_width: 32, ..Config::nano() };
-    Config { hidden: 4 * width, context: 64, activation: ActivationKind::Gelu, ..sizes }
-}
-
 /// What was measured of a training step.
 struct Measured {
     times: Times,
     rows: Rows,
-    tokens: f64,
     flops: f64,
     loss: f32,
+    parameters: usize,
 }
 
 /// A model, its optimizer and its batches.
@@ -118,37 +89,25 @@ struct Workload<'a> {
     ranges: Vec<Range<usize>>,
     /// Elements that the optimizer moves.
     moving: u64,
-    config: Config,
-    batch: usize,
-    positions: usize,
 }
 
 impl<'a> Workload<'a> {
-    fn new(pool: &'a Pool, recipe: Recipe, precision: Kind, profile: bool) -> Result<Self> {
-        let (config, batch) = recipe.config();
+    fn new(pool: &'a Pool, sizes: &Sizes, precision: Kind, profile: bool) -> Result<Self> {
+        let config = &sizes.config;
         let mut run = RunConfig::default();
-        (run.train.batch, run.train.time) = (Some(batch), Some(config.context));
+        (run.train.batch, run.train.time) = (Some(sizes.batch), Some(sizes.time));
         run.train.precision = precision.into();
-        let mut graph = TrainGraph::new(&config, options(&run, &config, None), pool.threads())?;
+        let options = options(&run, config, None);
+        let pass_rows = sizes.pass_rows.or(options.pass_rows);
+        let options = TrainOptions { source_time: sizes.source_time, pass_rows, ..options };
+        let mut graph = TrainGraph::new(config, options, pool.threads())?;
         graph.measure(profile);
-        let weights = Weights::init(&config, 1337);
+        let weights = Weights::init(config, 1337);
         let optimizer = AdamW::new(weights.specs(), &run.optimizer)?;
         let ranges = optimizer.ranges(weights.specs());
         let moving = ranges.iter().map(|r| r.len() as u64).sum();
         let grads = Buffer::zeros(weights.data().len());
-        let positions = batch * config.context;
-        Ok(Self {
-            pool,
-            graph,
-            weights,
-            optimizer,
-            grads,
-            ranges,
-            moving,
-            config,
-            batch,
-            positions,
-        })
+        Ok(Self { pool, graph, weights, optimizer, grads, ranges, moving })
     }
 
     /// One step, and its parts into `rows`; the loss.
@@ -174,14 +133,12 @@ impl<'a> Workload<'a> {
 }
 
 impl Step {
-    fn measure(&self, pool: &Pool, profile: bool) -> Result<Measured> {
-        let mut work = Workload::new(pool, self.recipe, self.precision, profile)?;
+    fn measure(&self, pool: &Pool, sizes: &Sizes, profile: bool) -> Result<Measured> {
+        let mut work = Workload::new(pool, sizes, self.precision, profile)?;
         let mut random = Random::new(1, 0);
-        let (n, vocab) = (work.positions, work.config.vocab);
-        let mut draw = || (0..n).map(|_| random.below(vocab) as i32).collect::<Vec<i32>>();
         let (mut times, mut rows, mut loss) = (vec![], Rows::default(), 0.0);
         for step in 0..self.warmup + self.steps.max(1) {
-            let batch = Batch::of(work.batch, &draw(), &draw());
+            let batch = sizes.draw(&mut random);
             if step == self.warmup {
                 rows = Rows::default();
             }
@@ -192,12 +149,15 @@ impl Step {
             }
         }
         let flops = work.graph.flops_per_step() as f64;
-        Ok(Measured { times: Times::from(times), rows, tokens: n as f64, flops, loss })
+        let parameters = work.weights.count();
+        Ok(Measured { times: Times::from(times), rows, flops, loss, parameters })
     }
 
     pub(crate) fn run(&self, profile: bool) -> Result<()> {
         let pool = plan::pool(self.threads);
-        let m = self.measure(&pool, profile)?;
+        let sizes = self.choice.sizes()?;
+        let m = self.measure(&pool, &sizes, profile)?;
+        let (name, tokens) = (&sizes.name, sizes.tokens() as f64);
         // Before the roofs are measured, which takes memory of its own.
         let peak_bytes = measure::peak_bytes();
         let t = &m.times;
@@ -206,11 +166,14 @@ impl Step {
         if self.json {
             let mut object = json!({
                 "engine": concat!("pellucid ", env!("CARGO_PKG_VERSION")),
-                "recipe": format!("{:?}", self.recipe).to_lowercase(),
+                "recipe": name,
+                "batch": sizes.batch, "time": sizes.time, "source_time": sizes.source_time,
+                "dropout": sizes.config.dropout, "targets": sizes.targets,
+                "parameters": m.parameters,
                 "precision": format!("{:?}", self.precision).to_lowercase(),
                 "threads": pool.threads(),
                 "seconds_median": t.median(), "seconds_min": t.min(), "seconds_max": t.max(),
-                "tokens_per_second": m.tokens / t.median(),
+                "tokens_per_second": tokens / t.median(),
                 "flops_per_step": m.flops,
                 "peak_flops_per_second": peak,
                 "share_of_peak": m.flops / t.median() / peak,
@@ -224,14 +187,13 @@ impl Step {
             return out::json(&object);
         }
         out::line(format!(
-            "{:?} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak, {} at most",
-            self.recipe,
+            "{name} {:?}: {:.4} s per step (median of {}; {:.4} to {:.4}), {} tokens/s, {}FLOP/s, {:.0}% of the measured peak, {} at most",
             self.precision,
             t.median(),
             t.len(),
             t.min(),
             t.max(),
-            out::short(m.tokens / t.median()),
+            out::short(tokens / t.median()),
             out::short(m.flops / t.median()),
             100.0 * m.flops / t.median() / peak,
             peak_bytes.map_or("unknown memory".into(), out::bytes),

@@ -30,13 +30,29 @@ pub(super) struct Engine {
 }
 
 /// What a process left behind.
-struct Ran {
-    text: String,
+pub(super) struct Ran {
+    pub(super) text: String,
     errors: String,
     first_byte: Option<f64>,
-    peak_bytes: Option<u64>,
+    pub(super) peak_bytes: Option<u64>,
     success: bool,
     timed_out: bool,
+}
+
+impl Ran {
+    /// Itself, unless it failed or took longer than `limit` seconds: then the line that says why.
+    pub(super) fn well(self, limit: u64) -> Result<Self, String> {
+        if self.timed_out {
+            return Err(format!("did not end within {limit} s (--limit)"));
+        }
+        if self.success {
+            return Ok(self);
+        }
+        let lines = || self.errors.lines().filter(|l| !l.trim().is_empty());
+        // Ours ends with a hint; the error is what starts with "error".
+        let line = lines().find(|l| l.starts_with("error")).or_else(|| lines().next_back());
+        Err(line.unwrap_or("failed without a word").trim().to_string())
+    }
 }
 
 impl Engine {
@@ -48,16 +64,8 @@ impl Engine {
             let _ = start(Command::new(program).args(arguments), limit);
         }
         let ran = start(Command::new(program).args(arguments), limit)
-            .map_err(|e| format!("{}: {e}", program.display()))?;
-        if ran.timed_out {
-            return Err(format!("did not end within {limit} s (--limit)"));
-        }
-        if !ran.success {
-            let lines = || ran.errors.lines().filter(|l| !l.trim().is_empty());
-            // Ours ends with a hint; the error is what starts with "error".
-            let line = lines().find(|l| l.starts_with("error")).or_else(|| lines().next_back());
-            return Err(line.unwrap_or("failed without a word").trim().to_string());
-        }
+            .map_err(|e| format!("{}: {e}", program.display()))?
+            .well(limit)?;
         let mut value = self.numbers(&ran)?;
         if value["peak_bytes"].as_u64().is_none() {
             value["peak_bytes"] = json!(ran.peak_bytes);
@@ -137,7 +145,7 @@ fn drain(
     })
 }
 
-fn start(command: &mut Command, limit: u64) -> std::io::Result<Ran> {
+pub(super) fn start(command: &mut Command, limit: u64) -> std::io::Result<Ran> {
     let start = Instant::now();
     let mut child = command
         .current_dir(crate::root())

@@ -2,7 +2,7 @@
 
 use super::candle;
 use super::engine::{Engine, Output};
-use super::options::Options;
+use super::options::{DECODERS, Options};
 use super::turns::Job;
 use crate::root;
 use std::path::{Path, PathBuf};
@@ -104,15 +104,36 @@ pub(super) fn jobs(kind: &str, o: &Options) -> Result<Vec<Job>, String> {
 }
 
 fn train(o: &Options, recipe: &str, precision: &str) -> Job {
-    let steps = o.steps.unwrap_or(if recipe == "tiny" { 30 } else { 3 });
-    let line = format!("--recipe {recipe} --steps {steps} --warmup 2");
-    let both = format!("{line} --precision {precision}");
+    let decoder = DECODERS.contains(&recipe);
+    let usual = match recipe {
+        "tiny" => 30,
+        "transformer-tiny" => 15,
+        "bert-mini" => 5,
+        _ => 3,
+    };
+    let line = format!("--recipe {recipe} --steps {} --warmup 2", o.steps.unwrap_or(usual));
+    let mut both = format!("{line} --precision {precision}");
+    let mut case = recipe.to_string();
+    if let Some(p) = o.dropout.as_ref().filter(|_| !decoder) {
+        both += &format!(" --dropout {p}");
+        case += &format!(" p={p}");
+    }
     let mut engines = vec![ours(o, &format!("bench train --json {both}"))];
+    if !decoder {
+        engines.extend(torch(o, "torch_transformer.py", &both));
+        if recipe == "bert-mini" && o.wants("torch") {
+            // Of hidden tokens only a part has a target; PyTorch's user may score those alone.
+            let line = format!("{both} --gather");
+            engines.push(peer("torch gathered", script(o, "torch_transformer.py", &line)));
+        }
+        return Job { case, precision: precision.into(), engines };
+    }
     engines.extend(torch(o, "torch_train.py", &both));
     // candle takes half a minute a step on two cores where others take two seconds.
-    let short = format!("train --recipe {recipe} --steps {} --warmup 1", steps.div_ceil(3));
+    let steps = o.steps.unwrap_or(usual).div_ceil(3);
+    let short = format!("train --recipe {recipe} --steps {steps} --warmup 1");
     engines.extend(candle(o, precision, &short));
-    Job { case: recipe.into(), precision: precision.into(), engines }
+    Job { case, precision: precision.into(), engines }
 }
 
 fn decode(o: &Options, weights: &str) -> Job {
@@ -204,4 +225,42 @@ fn cold_start(o: &Options) -> Result<Job, String> {
         engines.push(Engine { output: Output::ColdStart, ..peer("transformers", started) });
     }
     Ok(Job { case: "first token".into(), precision: "f32".into(), engines })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Options {
+        let words: Vec<String> = line.split_whitespace().map(Into::into).collect();
+        Options::parse(&words).unwrap()
+    }
+
+    /// All words after the program, of every engine that could start.
+    fn lines(job: &Job) -> Vec<(&'static str, String)> {
+        let started = job.engines.iter().filter_map(|e| Some((e.name, e.command.as_ref().ok()?)));
+        started.map(|(name, (_, words))| (name, words.join(" "))).collect()
+    }
+
+    #[test]
+    fn all_engines_of_a_step_get_the_same_sizes() {
+        let o = options(
+            "train --python python3 --recipes bert-mini,transformer-tiny --steps 7 --dropout 0.2",
+        );
+        let jobs = jobs("train", &o).unwrap();
+        assert_eq!(jobs.len(), 4);
+        for job in &jobs {
+            let recipe = job.case.split(' ').next().unwrap();
+            let same = format!(
+                "--recipe {recipe} --steps 7 --warmup 2 --precision {} --dropout 0.2",
+                job.precision
+            );
+            let lines = lines(job);
+            assert!(lines.iter().all(|(_, line)| line.contains(&same)), "{lines:?}");
+            assert_eq!(lines.len(), if recipe == "bert-mini" { 4 } else { 3 }, "{lines:?}");
+        }
+        let o = options("train --python python3 --recipes tiny --dropout 0.2");
+        let decoder = &super::jobs("train", &o).unwrap()[0];
+        assert!(lines(decoder).iter().all(|(_, line)| !line.contains("dropout")));
+    }
 }

@@ -24,7 +24,14 @@ fn field(path: &str, key: &str) -> Option<String> {
 
 /// Everything a reader needs to judge the numbers.
 pub(super) fn machine(o: &Options) -> Result<Value, String> {
-    let output = Command::new(o.binary()).args(["doctor", "--json"]).output();
+    let mut machine = of(&o.binary())?;
+    machine["peers"] = peers(o);
+    Ok(machine)
+}
+
+/// The same of our binary alone.
+pub(super) fn of(binary: &Path) -> Result<Value, String> {
+    let output = Command::new(binary).args(["doctor", "--json"]).output();
     let output = output.map_err(|e| format!("pellucid doctor: {e}"))?;
     let doctor: Value = serde_json::from_slice(&output.stdout)
         .map_err(|e| format!("pellucid doctor --json: {e}"))?;
@@ -37,7 +44,6 @@ pub(super) fn machine(o: &Options) -> Result<Value, String> {
         "memory": field("/proc/meminfo", "MemTotal"),
         "rustc": first_line("rustc", &["-V"]),
         "doctor": doctor,
-        "peers": peers(o),
     }))
 }
 

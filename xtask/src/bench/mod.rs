@@ -5,10 +5,13 @@ mod engine;
 mod kinds;
 mod machine;
 mod options;
+mod recurrent;
+mod recurrent_plot;
 mod seeds;
 mod table;
 mod turns;
 
+pub(crate) use recurrent::recurrent;
 pub(crate) use seeds::seeds;
 
 use crate::root;
@@ -31,16 +34,17 @@ peers
   --model FOLDER      for `start` [random weights, made once with --python]
 
 what runs
-  --recipes LIST      of tiny, nano, gpt2
+  --recipes LIST      of tiny, nano, gpt2; bert-mini; transformer-tiny, transformer-iwslt
   --precisions LIST   of f32, bf16
   --weights LIST      of f32, bf16, int8, int4
   --lengths LIST      T of attention [1024,2048,4096,8192,16384,32768]
   --rounds N          [2] each round runs every engine once, a process of its own, in turn
-  --steps N           timed steps of a process [3; tiny 30]
+  --steps N           timed steps of a process [3; tiny 30, transformer-tiny 15, bert-mini 5]
+  --dropout P         of bert-mini, transformer-tiny and -iwslt [as in the presets: 0.1 and 0.3]
   --tokens N          timed tokens when decoding [48]
   --limit SECONDS     of one process [240]
   --pellucid FILE     this binary of ours; nothing is built
-  --quick             one round, fewer steps, tiny and gpt2, T up to 4096
+  --quick             one round, fewer steps, tiny, gpt2 and transformer-tiny, T up to 4096
 
 where it goes
   --name NAME         lab/runs/NAME [today's date and this machine]

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 /// Kinds of measurement.
 pub(super) const KINDS: [&str; 5] = ["train", "decode", "prompt", "attention", "start"];
 const PEERS: [&str; 3] = ["torch", "candle", "llama.cpp"];
-const RECIPES: [&str; 3] = ["tiny", "nano", "gpt2"];
+/// Recipes of a training step that are decoders.
+pub(super) const DECODERS: [&str; 3] = ["tiny", "nano", "gpt2"];
+const RECIPES: [&str; 6] =
+    ["tiny", "nano", "gpt2", "bert-mini", "transformer-tiny", "transformer-iwslt"];
 const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 const WEIGHTS: [&str; 4] = ["f32", "bf16", "int8", "int4"];
 
@@ -24,6 +27,8 @@ pub(super) struct Options {
     pub(super) lengths: Vec<usize>,
     pub(super) rounds: usize,
     pub(super) steps: Option<usize>,
+    /// In place of the presets', in a training step of an encoder or an encoder-decoder.
+    pub(super) dropout: Option<String>,
     pub(super) tokens: usize,
     pub(super) limit: u64,
     /// A binary to measure in place of the one that is built.
@@ -49,6 +54,13 @@ fn number(name: &str, value: &str) -> Result<usize, String> {
     }
 }
 
+fn share(name: &str, value: String) -> Result<String, String> {
+    match value.parse::<f32>() {
+        Ok(p) if (0.0..1.0).contains(&p) => Ok(value),
+        _ => Err(format!("{name} wants a number from 0 and below 1, not {value:?}")),
+    }
+}
+
 impl Options {
     pub(super) fn parse(arguments: &[String]) -> Result<Self, String> {
         let quick = arguments.iter().any(|a| a == "--quick");
@@ -56,7 +68,7 @@ impl Options {
         let longest = if quick { 4096 } else { 32768 };
         let mut o = Self {
             peers: owned(&["torch", "llama.cpp"]),
-            recipes: owned(if quick { &["tiny", "gpt2"] } else { &RECIPES }),
+            recipes: owned(if quick { &["tiny", "gpt2", "transformer-tiny"] } else { &RECIPES }),
             precisions: owned(&PRECISIONS),
             weights: owned(&WEIGHTS),
             lengths: (10..16).map(|i| 1 << i).filter(|t| *t <= longest).collect(),
@@ -92,6 +104,7 @@ impl Options {
                 "--rounds" => o.rounds = number(argument, &value()?)?,
                 "--steps" => o.steps = Some(number(argument, &value()?)?),
                 "--tokens" => o.tokens = number(argument, &value()?)?,
+                "--dropout" => o.dropout = Some(share(argument, value()?)?),
                 "--limit" => o.limit = number(argument, &value()?)? as u64,
                 kind if KINDS.contains(&kind) => o.kinds.push(kind.into()),
                 other => {
@@ -154,6 +167,7 @@ mod tests {
         assert!(parse("trian").unwrap_err().contains("\"trian\""));
         assert!(parse("--rounds 0").unwrap_err().contains("--rounds"));
         assert!(parse("--steps").unwrap_err().contains("wants a value"));
+        assert!(parse("--dropout 1").unwrap_err().contains("below 1"));
         assert!(parse("--name ../x").unwrap_err().contains("one folder"));
         assert!(parse("--gguf no-such-file").unwrap_err().contains("not there"));
     }
@@ -162,6 +176,7 @@ mod tests {
     fn defaults_are_everything_and_quick_is_less() {
         let all = parse("").unwrap();
         assert_eq!((all.kinds.len(), all.rounds, all.lengths.len()), (5, 2, 6));
+        assert_eq!(all.recipes.len(), 6);
         let quick = parse("decode --quick --tokens 5").unwrap();
         assert_eq!((quick.kinds.len(), quick.rounds, quick.tokens), (1, 1, 5));
         assert_eq!(quick.lengths, [1024, 2048, 4096]);
