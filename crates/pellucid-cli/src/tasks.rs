@@ -239,8 +239,10 @@ fn print(lines: &[Line], questions: usize, model: &Model) -> Result<()> {
         let cells: String = measures(&line.found)
             .into_iter()
             .map(|(_, value, error)| {
-                let error = error.map_or(String::new(), |e| format!(" ± {e:.4}"));
-                format!("  {:<18}", format!("{value:.4}{error}"))
+                // The perplexity of words that a model never saw has no end.
+                let text = |x: f64| if x < 1e5 { format!("{x:.4}") } else { format!("{x:.2e}") };
+                let error = error.map_or(String::new(), |e| format!(" ± {}", text(e)));
+                format!("  {:<18}", format!("{}{error}", text(value)))
             })
             .collect();
         out::line(format!("{:>5}{cells}", line.shots).trim_end())?;

@@ -126,19 +126,23 @@ def share(right):
 
 def choice(model, tokenizer):
     by = {"acc": [], "acc_norm": [], "acc_token": []}
+    cuts = 0
     for line in CHOICE:
         context = line["context"] if "context" in line else f"Question: {line['question']}\nAnswer:"
-        sums, tokens, sizes = [], [], []
+        sums, tokens, sizes, cut = [], [], [], 0
         for text in line["choices"]:
             before, after = encode(tokenizer, context, " " + text)
-            sums.append(likelihood(model, CONTEXT, [], before, after)["log_probability"])
+            found = likelihood(model, CONTEXT, [], before, after)
+            sums.append(found["log_probability"])
+            cut += found["cut"]
             tokens.append(len(after))
             sizes.append(len(text.encode()))
+        cuts += cut > 0
         answer = line["answer"] if isinstance(line["answer"], int) else line["choices"].index(line["answer"])
         by["acc"].append(np.argmax(sums) == answer)
         by["acc_norm"].append(np.argmax(np.array(sums) / np.array(sizes)) == answer)
         by["acc_token"].append(np.argmax(np.array(sums) / np.array(tokens)) == answer)
-    return {"lines": CHOICE, "found": {name: share(right) for name, right in by.items()}}
+    return {"lines": CHOICE, "found": {name: share(right) for name, right in by.items()}, "cut": cuts}
 
 
 def said(model, tokenizer, most=3):
