@@ -128,8 +128,12 @@ fn show(found: &Tagging, sentences: usize, without: usize, what: &str) -> Result
     ));
     if without > 0 {
         text.push_str(&format!(
-            "\n{} words got no tag: they stand beyond the model's context, or its tokenizer makes nothing of them",
-            out::count(without as u64)
+            "\n{} got no tag: beyond the model's context, or nothing to its tokenizer",
+            if without == 1 {
+                "1 word".into()
+            } else {
+                format!("{} words", out::count(without as u64))
+            }
         ));
     }
     out::line(text)

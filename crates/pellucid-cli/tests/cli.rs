@@ -308,3 +308,43 @@ fn a_model_is_quantised_and_read_again() {
         folder.path(),
     );
 }
+
+/// Trains on words with tags and scores the tagger, for people and for scripts.
+#[test]
+fn a_tagger_is_trained_and_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tokenizer = here.join("../pellucid/tests/golden/text/bert.json");
+    std::fs::copy(tokenizer, path.join("tokenizer.json")).unwrap();
+    let sentence = "The O\nfox B-ANIMAL\nplayed O\n\na O\nlazy B-ANIMAL\ndog I-ANIMAL\nwon O\n\n";
+    std::fs::write(path.join("train.conll"), sentence.repeat(8)).unwrap();
+    let flags = "train --json --data train.conll --data.task tags --data.tokenizer tokenizer.json --out run \
+                 --model.preset bert-mini --model.layers 1 --model.width 32 --model.heads 2 --time 32 --batch 8 \
+                 --steps 60 --lr 1e-2 --evaluate.every 60 --threads 1";
+    ok(&flags.split_whitespace().collect::<Vec<_>>(), path);
+    let metrics = std::fs::read_to_string(path.join("run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"validation_accuracy\":1.0"), "{metrics}");
+    // The held-out file has one entity that the model cannot know to be none, and says so.
+    let wrong = "The O\nfox O\nplayed O\n\na O\nlazy B-ANIMAL\ndog I-ANIMAL\nwon O\n\u{200d} O\n";
+    std::fs::write(path.join("dev.conll"), wrong).unwrap();
+    let scores = ok(&["eval", "run", "dev.conll", "--json", "--threads", "1"], path);
+    let scores: serde_json::Value = serde_json::from_str(scores.trim()).unwrap();
+    let animal = serde_json::json!({"precision": 0.5, "recall": 1.0, "f1": 2.0 / 3.0, "right": 1, "given": 2});
+    assert_eq!(scores["types"]["ANIMAL"], animal, "{scores}");
+    assert_eq!((&scores["f1"], &scores["accuracy"]), (&animal["f1"], &0.875.into()));
+    assert_eq!((&scores["words"], &scores["words_without_tag"]), (&8.into(), &1.into()));
+    let said = ok(&["eval", "run", "dev.conll", "--threads", "1"], path);
+    let lines: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["precision", "recall", "F1", "entities"]);
+    assert_eq!(lines[1], ["ANIMAL", "0.5000", "1.0000", "0.6667", "1"]);
+    assert_eq!(lines[2], ["all", "0.5000", "1.0000", "0.6667", "1"]);
+    assert!(said.contains("8 words in 2 sentences: accuracy 0.8750"), "{said}");
+    assert!(said.contains("1 word got no tag"), "{said}");
+    // Another file's fields by name, and what the model does not know.
+    let json = r#"{"w": ["fox", "won"], "t": ["B-ANIMAL", "X"]}"#;
+    std::fs::write(path.join("dev.jsonl"), json).unwrap();
+    let refused = pellucid(&["eval", "run", "dev.jsonl", "--columns", "w,t"], path);
+    let refused = text(&refused.stderr);
+    assert!(refused.contains("dev.jsonl:1: unknown label \"X\""), "{refused}");
+}

@@ -217,7 +217,8 @@ fn fields(
             Kind::Config,
             READ,
             format!("{}: JSON lines have fields by name, not column {number}", path.display()),
-        )),
+        )
+        .hint("name the field of the words and that of the tags")),
     };
     let words = named(Some(&columns.words), "tokens")?;
     let tags = named(columns.tags.as_ref(), "tags")?;
