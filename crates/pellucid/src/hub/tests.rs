@@ -111,10 +111,7 @@ fn answer(
     let from = header("range: bytes=").map_or(0, |r| r.trim_end_matches('-').parse().unwrap());
     let known = header("authorization: bearer ").is_some_and(|token| token == "secret");
     let mut say = |status: &str, code: &str, length: usize, body: &[u8]| {
-        let head = format!(
-            "HTTP/1.1 {status}\r\nx-error-code: {code}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-        );
-        stream.write_all(&[head.as_bytes(), body].concat())
+        stream.write_all(&[&*head(status, code, length), body].concat())
     };
     // The code's place is the head's last: what follows it here is one more line.
     let go = |to: String| format!("\r\nlocation: {to}");
@@ -148,20 +145,29 @@ fn answer(
     if fault == Fault::Gated && !known {
         return no("403 Forbidden", "GatedRepo");
     }
-    let mut body = files[name].clone();
-    if name.ends_with(".safetensors") {
-        match fault {
-            Fault::Truncates => return say("200 OK", "", body.len(), &body[..body.len() / 2]),
-            Fault::Breaks if from == 0 => {
-                return say("200 OK", "", body.len(), &body[..body.len() / 2]);
-            }
-            Fault::Corrupts => body[3] ^= 1,
-            Fault::Lengthens => body.push(0),
-            _ => {}
-        }
+    let body = &files[name];
+    let status = ["200 OK", "206 Partial Content"][usize::from(from > 0)];
+    match fault {
+        _ if !name.ends_with(".safetensors") => say(status, "", body.len() - from, &body[from..]),
+        Fault::Truncates => say("200 OK", "", body.len(), &body[..body.len() / 2]),
+        Fault::Breaks if from == 0 => say("200 OK", "", body.len(), &body[..body.len() / 2]),
+        _ => say(status, "", harmed(body, fault).len() - from, &harmed(body, fault)[from..]),
     }
-    let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
-    say(status, "", body.len() - from, &body[from..])
+}
+
+fn head(status: &str, code: &str, length: usize) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nx-error-code: {code}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
+        .into_bytes()
+}
+
+fn harmed(body: &[u8], fault: Fault) -> Vec<u8> {
+    let mut body = body.to_vec();
+    match fault {
+        Fault::Corrupts => body[3] ^= 1,
+        Fault::Lengthens => body.push(0),
+        _ => {}
+    }
+    body
 }
 
 const PLAIN: [(&str, &[u8]); 5] = [

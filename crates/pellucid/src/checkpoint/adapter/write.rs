@@ -49,20 +49,7 @@ pub fn save_adapter(
             tensors.push((name, shape.to_vec(), values));
         }
     }
-    let specs = parameters(config);
-    let moved = |name: &str| on_top(name) && specs.iter().any(|s| s.name == name && s.trainable);
-    let mut saved = vec![];
-    for piece in Family::of(&plain).pieces(&plain) {
-        if let Place::Rows(ours, _) = &piece.place
-            && moved(ours)
-        {
-            let module = piece.name.rsplit_once('.').map_or(&*piece.name, |(module, _)| module);
-            if !saved.iter().any(|s| s == module) {
-                saved.push(module.to_owned());
-            }
-            tensors.push((format!("{PREFIX}{}", piece.name), piece.shape, weights.get(ours)?));
-        }
-    }
+    let saved = add_moved(&mut tensors, (config, &plain), weights)?;
     let settings = settings(config, (&chosen, &others), &saved, base);
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
@@ -83,6 +70,29 @@ pub fn save_adapter(
     transaction.write(ADAPTER, text(format!("{settings:#}\n")))?;
     transaction.write(FACTORS, |w| write_tensors(w, &tensors, &metadata))?;
     transaction.commit()
+}
+
+/// Adds what stands on the stack and learned beside the adapter; the names of its modules.
+fn add_moved<'a>(
+    tensors: &mut Vec<(String, Vec<usize>, &'a [f32])>,
+    (config, plain): (&Config, &Config),
+    weights: &'a Weights,
+) -> Result<Vec<String>> {
+    let specs = parameters(config);
+    let moved = |name: &str| on_top(name) && specs.iter().any(|s| s.name == name && s.trainable);
+    let mut saved: Vec<String> = vec![];
+    for piece in Family::of(plain).pieces(plain) {
+        if let Place::Rows(ours, _) = &piece.place
+            && moved(ours)
+        {
+            let module = piece.name.rsplit_once('.').map_or(&*piece.name, |(module, _)| module);
+            if !saved.iter().any(|s| s == module) {
+                saved.push(module.to_owned());
+            }
+            tensors.push((format!("{PREFIX}{}", piece.name), piece.shape, weights.get(ours)?));
+        }
+    }
+    Ok(saved)
 }
 
 /// `adapter_config.json`, as PEFT reads it.
