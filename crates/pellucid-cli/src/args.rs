@@ -34,8 +34,10 @@ pub(crate) enum Command {
     Tokenize(cmd::tokenize::Tokenize),
     /// Parameters, memory and FLOPs of a model folder, a run, a preset or a config file
     Inspect(cmd::inspect::Inspect),
-    /// Turn a llama2.c checkpoint into a folder that `transformers` and this command read
+    /// Bring a model from elsewhere: `transformers`, LoRA factors, GGUF, CTranslate2, llama2.c, the Hugging Face Hub
     Import(cmd::import::Import),
+    /// Write a model for `transformers` or, as GGUF, for llama.cpp; LoRA factors are merged
+    Export(cmd::export::Export),
     /// Write a model's weights in bf16, int8 or int4, for `generate` and `eval`
     #[command(visible_alias = "quantize")]
     Quantise(cmd::quantise::Quantise),

@@ -19,6 +19,7 @@ mod signal;
 mod speculate;
 mod step_bench;
 mod step_sizes;
+mod store;
 mod tags;
 mod tasks;
 mod view;

@@ -62,6 +62,15 @@ pub(crate) fn bar(total: usize, what: &'static str) -> ProgressBar {
     bar.with_message(what)
 }
 
+/// As [`bar`], of bytes that come from elsewhere.
+#[cfg(feature = "hub")]
+pub(crate) fn byte_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(4));
+    let style = "{bar:30} {bytes}/{total_bytes} {msg} · {binary_bytes_per_sec}";
+    let style = ProgressStyle::with_template(style);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// 1234567 as `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();

@@ -1,53 +1,104 @@
 //! `pellucid import`
 
-use crate::out;
+use crate::model::find;
+use crate::store::{self, StoreArgs, Whole};
 use clap::Args;
-use pellucid::checkpoint::{self, GenerationConfig, StoredType, import_llama2c};
+use pellucid::checkpoint::{GenerationConfig, StoredType, import_llama2c};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::text::Tokenizer;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// A llama2.c checkpoint (.bin, version 0)
-    file: PathBuf,
+    /// A folder of `transformers`, of LoRA factors (merged into their base) or of CTranslate2; a GGUF file; a
+    /// llama2.c checkpoint (.bin, version 0); or the name of a model on the Hugging Face Hub, such as owner/name
+    source: PathBuf,
     /// Folder for the model
     #[arg(long, short)]
     out: PathBuf,
-    /// A tokenizer.json, or a folder that has one
+    /// A tokenizer.json, or a folder that has one, in place of the model's own
     #[arg(long)]
     tokenizer: Option<PathBuf>,
+    /// Branch, tag or commit of a model on the hub
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    revision: String,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl Import {
     pub(crate) fn run(self) -> Result<()> {
-        let (config, weights) = import_llama2c(&self.file)?;
-        let tokenizer = match &self.tokenizer {
-            None => None,
-            Some(path) if path.is_dir() => Some(Tokenizer::from_folder(path)?),
-            Some(path) => Some(Tokenizer::from_file(path)?),
-        };
-        if let Some(tokenizer) = &tokenizer
-            && tokenizer.vocab_size() > config.vocab
-        {
-            let (v, most) = (tokenizer.vocab_size(), config.vocab);
-            let message = format!("the tokenizer has {v} ids, the model only {most}");
-            return Err(Error::new(Kind::Config, "import", message)
-                .hint("use the tokenizer that the model was trained with"));
+        let mut whole = self.read()?;
+        match &self.tokenizer {
+            None => {}
+            Some(path) if path.is_dir() => whole.tokenizer = Some(Tokenizer::from_folder(path)?),
+            Some(path) => whole.tokenizer = Some(Tokenizer::from_file(path)?),
         }
-        // llama2.c begins every text with 1 and ends it with 2.
-        let generation =
-            GenerationConfig { bos: Some(1), eos: vec![2], ..GenerationConfig::default() };
-        let json = tokenizer.as_ref().map(Tokenizer::to_json);
-        checkpoint::save(&self.out, &config, &weights, json, &generation, StoredType::F32)?;
-        if let Some(tokenizer) = &tokenizer {
-            tokenizer.save_folder(&self.out)?;
-        }
-        let n = out::count(weights.count() as u64);
-        out::line(format!("{n} parameters in {}", self.out.display()))?;
-        if tokenizer.is_none() {
-            out::line("no tokenizer was given: `generate` takes --ids, such as --ids 1")?;
-        }
-        Ok(())
+        whole.save("import", &self.out, self.store.layout(whole.stored))
     }
+
+    fn read(&self) -> Result<Whole> {
+        let source = &self.source;
+        if source.is_file() {
+            return llama2c(source);
+        }
+        if source.is_dir() {
+            return folder(source, &self.out);
+        }
+        let name = source.to_str().filter(|name| {
+            let parts: Vec<&str> = name.split('/').collect();
+            parts.len() <= 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'))
+        });
+        let Some(name) = name else {
+            let message = format!("{}: no such file or folder", source.display());
+            return Err(Error::new(Kind::Io, "import", message)
+                .hint("a model on the hub is named owner/name"));
+        };
+        Whole::load(&fetch(name, &self.revision)?)
+    }
+}
+
+fn llama2c(file: &Path) -> Result<Whole> {
+    let (config, weights) = import_llama2c(file)?;
+    // llama2.c begins every text with 1 and ends it with 2.
+    let generation = GenerationConfig { bos: Some(1), eos: vec![2], ..GenerationConfig::default() };
+    let stored = StoredType::F32;
+    Ok(Whole { config, weights, tokenizer: None, template: None, generation, stored })
+}
+
+fn folder(source: &Path, out: &Path) -> Result<Whole> {
+    let found = find(source)?;
+    store::elsewhere("import", &found, out)?;
+    Whole::load(&found)
+}
+
+/// The folder of the cache that holds a model of the hub.
+#[cfg(feature = "hub")]
+fn fetch(name: &str, revision: &str) -> Result<PathBuf> {
+    use crate::signal;
+    use pellucid::backend::settings::Settings;
+    use pellucid::hub::{self, HubOptions, Progress};
+    let options = HubOptions::from_settings(Settings::get())?;
+    let bar = crate::out::byte_bar();
+    signal::listen("stopping; what came so far is kept")?;
+    let mut progress = |p: Progress<'_>| {
+        bar.set_length(p.size);
+        bar.set_position(p.done);
+        bar.set_message(p.file.to_owned());
+        match signal::take() {
+            true => Err(Error::new(Kind::Interrupted, "import", "stopped")
+                .hint("the same command goes on where this one stopped")),
+            false => Ok(()),
+        }
+    };
+    let folder = hub::fetch_with(name, revision, &options, &mut progress);
+    bar.finish_and_clear();
+    folder
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: &str, _: &str) -> Result<PathBuf> {
+    let message =
+        format!("{name}: no such file or folder, and this command was built without the hub");
+    Err(Error::new(Kind::Io, "import", message).hint("build it with --features hub"))
 }

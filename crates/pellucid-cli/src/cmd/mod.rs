@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Tokenize(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Import(c) => c.run(),
+        Command::Export(c) => c.run(),
         Command::Quantise(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Bench(c) => c.run(),

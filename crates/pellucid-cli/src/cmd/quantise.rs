@@ -3,9 +3,10 @@
 use crate::model::{Held, Model, find};
 use crate::out;
 use crate::plan;
+use crate::store;
 use clap::{Args, ValueEnum};
 use pellucid::checkpoint::{self, LoadedStored, StoredType};
-use pellucid::error::{Error, Kind, Result};
+use pellucid::error::Result;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -36,10 +37,7 @@ enum To {
 impl Quantise {
     pub(crate) fn run(self) -> Result<()> {
         let folder = find(&self.model)?;
-        if same(&folder, &self.out) {
-            let message = format!("{}: would replace what it is made from", self.out.display());
-            return Err(Error::new(Kind::Input, "quantise", message).hint("choose another --out"));
-        }
+        store::elsewhere("quantise", &folder, &self.out)?;
         let held = match self.to {
             To::Bf16 => Held::Bf16,
             To::Int8 => Held::Int8,
@@ -82,10 +80,6 @@ impl Quantise {
         )?;
         Ok(tokenizer.is_some())
     }
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
 /// Bytes of a folder's weights in one file.

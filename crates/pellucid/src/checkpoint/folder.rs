@@ -5,8 +5,9 @@ use super::assemble::assemble;
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Place, config_json, parse_config};
 use super::safetensors::{Entry, StoredType, TensorFile, Values};
+use super::shards::{self, Layout};
 use super::snapshot::Snapshot;
-use super::transaction::{Transaction, plain_name};
+use super::transaction::Transaction;
 use crate::backend::cpu::stored::Format;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
@@ -19,7 +20,7 @@ use std::io::Write;
 use std::panic::resume_unwind;
 use std::path::Path;
 
-const SAVE: &str = "save checkpoint";
+pub(super) const SAVE: &str = "save checkpoint";
 pub(super) const LOAD: &str = "load checkpoint";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
@@ -51,17 +52,17 @@ pub struct Loaded {
 /// Without `tokenizer_json` the new checkpoint has no `tokenizer.json`.
 ///
 /// # Errors
-/// An invalid config, weights of another config, [`StoredType::F16`], the disk.
+/// An invalid config, weights of another config or too large for [`StoredType::F16`], the disk.
 pub fn save(
     folder: &Path,
     config: &Config,
     weights: &Weights,
     tokenizer_json: Option<&str>,
     generation: &GenerationConfig,
-    stored: StoredType,
+    layout: impl Into<Layout>,
 ) -> Result<()> {
     let mut transaction = Transaction::begin(folder)?;
-    write_into(&mut transaction, config, weights, tokenizer_json, generation, stored)?;
+    write_into(&mut transaction, config, weights, tokenizer_json, generation, layout)?;
     transaction.commit()
 }
 
@@ -75,13 +76,10 @@ pub fn write_into(
     weights: &Weights,
     tokenizer_json: Option<&str>,
     generation: &GenerationConfig,
-    stored: StoredType,
+    layout: impl Into<Layout>,
 ) -> Result<()> {
+    let layout = layout.into();
     config.validate()?;
-    if stored == StoredType::F16 {
-        return Err(Error::new(Kind::Config, SAVE, "weights are not written in F16")
-            .hint("choose F32 or BF16; half precision overflows above 65504"));
-    }
     if config.adapter.is_some() {
         let message = "the model has an adapter, which a folder of weights cannot hold";
         return Err(Error::new(Kind::Config, SAVE, message).hint("merge it, or save the adapter"));
@@ -106,7 +104,7 @@ pub fn write_into(
     }
     // transformers refuses files that do not say which framework's layout they have.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let config = config_json(config, generation, stored)?;
+    let config = config_json(config, generation, layout.stored)?;
     let text = |s: String| move |w: &mut dyn Write| w.write_all(s.as_bytes());
     transaction.write(CONFIG, text(config))?;
     transaction.write(GENERATION, text(generation.to_json()))?;
@@ -114,9 +112,7 @@ pub fn write_into(
         Some(json) => transaction.write(TOKENIZER, text(json.to_owned()))?,
         None => transaction.remove(TOKENIZER)?,
     }
-    transaction.remove(INDEX)?;
-    transaction
-        .write(WEIGHTS, |w| super::safetensors::write_entries(w, &entries, &metadata, stored))
+    shards::write(transaction, entries, &metadata, layout)
 }
 
 /// Only the sizes and the family, from `config.json`.
@@ -184,7 +180,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened> {
     let mut shards = BTreeSet::new();
     if !snapshot.has(WEIGHTS) && snapshot.has(INDEX) {
         let text = snapshot.take_text(INDEX)?.unwrap_or_default();
-        shards = shard_names(&text, &folder.join(INDEX).display().to_string())?;
+        shards = shards::names(&text, &folder.join(INDEX).display().to_string())?;
         let all: Vec<&str> = names.into_iter().chain(shards.iter().map(String::as_str)).collect();
         snapshot = Snapshot::open(folder, &all)?;
     } else {
@@ -234,21 +230,6 @@ pub fn load(folder: &Path) -> Result<Loaded> {
         .checking_tokenizer(folder, || assemble(&opened.config, opened.family, &opened.files))?;
     let Opened { family, config, generation, tokenizer, .. } = opened;
     Ok(Loaded { config, weights, generation, tokenizer, family, stored })
-}
-
-/// The shards' file names from the text of an index.
-fn shard_names(text: &str, name: &str) -> Result<BTreeSet<String>> {
-    let index: Value = serde_json::from_str(text)
-        .map_err(|e| fault(LOAD, format!("{name}: not JSON: {e}")).source(e))?;
-    let map = index.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| fault(LOAD, format!("{name}: no object \"weight_map\"")))?;
-    let mut shards = BTreeSet::new();
-    for (tensor, file) in map {
-        let file = file.as_str().unwrap_or_default();
-        plain_name(file).map_err(|e| e.fact(format!("{name}: the file of {tensor}")))?;
-        shards.insert(file.to_owned());
-    }
-    Ok(shards)
 }
 
 /// Of a `tokenizer.json`, what tells its ids; the rest is skipped without being kept.

@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `config.json` | sizes and choices: the family's own keys, and ours whole under `"pellucid"` |
-//! | `model.safetensors` | the weights, F32 or BF16, under the family's names |
+//! | `model.safetensors`, or its shards | the weights, F32, BF16 or F16, under the family's names |
 //! | `generation_config.json` | how to sample, which tokens end a text |
 //! | `tokenizer.json` | copied as text; the room `text` understands it |
 //!
@@ -35,6 +35,8 @@ pub mod names;
 pub mod quantised;
 /// The format, read and written.
 pub mod safetensors;
+/// Weights in one file or several.
+pub mod shards;
 /// Several files read as one.
 pub mod snapshot;
 /// Several files replaced as one.
@@ -52,5 +54,6 @@ pub use import_llama2c::import_llama2c;
 pub use names::Family;
 pub use quantised::{LoadedStored, load_stored, save_stored, stored_format};
 pub use safetensors::{StoredType, TensorFile, load_tensors, save_tensors, write_tensors};
+pub use shards::Layout;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, recover};

@@ -15,7 +15,7 @@
 
 use super::adapter;
 use super::assemble;
-use super::folder::{self, CONFIG, GENERATION, INDEX, LOAD, Loaded, Opened, TOKENIZER, WEIGHTS};
+use super::folder::{self, CONFIG, GENERATION, LOAD, Loaded, Opened, TOKENIZER, WEIGHTS};
 use super::generation::{GenerationConfig, fault};
 use super::names::{Family, Place, config_map};
 use super::safetensors::{StoredType, TensorFile};
@@ -294,7 +294,7 @@ pub fn save_stored(
         Some(json) => transaction.write(TOKENIZER, text(json.to_owned()))?,
         None => transaction.remove(TOKENIZER)?,
     }
-    transaction.remove(INDEX)?;
+    super::shards::remove_others(&mut transaction, &[WEIGHTS.to_owned()])?;
     let specs = parameters(config);
     transaction.write(WEIGHTS, |w| write(w, &specs, weights))?;
     transaction.commit()

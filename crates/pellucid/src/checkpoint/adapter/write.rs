@@ -1,9 +1,10 @@
 //! Factors to a folder.
 
-use super::super::folder::{CONFIG, GENERATION, INDEX, TOKENIZER, WEIGHTS};
+use super::super::folder::{CONFIG, GENERATION, TOKENIZER};
 use super::super::generation::GenerationConfig;
 use super::super::names::{Family, Place, config_json};
 use super::super::safetensors::{StoredType, write_tensors};
+use super::super::shards;
 use super::super::transaction::Transaction;
 use super::{ADAPTER, BASE, FACTORS, Module, PREFIX, fingerprint, modules, on_top};
 use crate::error::{Error, Kind, Result};
@@ -65,8 +66,7 @@ pub fn save_adapter(
         Some(json) => transaction.write(TOKENIZER, text(json.to_owned()))?,
         None => transaction.remove(TOKENIZER)?,
     }
-    transaction.remove(INDEX)?;
-    transaction.remove(WEIGHTS)?;
+    shards::remove_others(&mut transaction, &[])?;
     transaction.write(ADAPTER, text(format!("{settings:#}\n")))?;
     transaction.write(FACTORS, |w| write_tensors(w, &tensors, &metadata))?;
     transaction.commit()

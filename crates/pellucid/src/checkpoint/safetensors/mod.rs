@@ -24,7 +24,7 @@ pub enum StoredType {
     F32,
     /// 16 bits: the upper half of an `f32`, rounded to nearest even.
     Bf16,
-    /// IEEE half precision; read, never written by this library.
+    /// IEEE half precision: three bits more than [`Bf16`](Self::Bf16), and nothing above 65504.
     F16,
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 mod crash;
 mod damage;
+mod layouts;
 
 fn gpt2() -> Config {
     Config {

@@ -1,0 +1,27 @@
+//! `pellucid export`
+
+use crate::model::find;
+use crate::store::{self, StoreArgs, Whole};
+use clap::Args;
+use pellucid::error::Result;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A model folder, the folder of a run, or one of LoRA factors, which are merged into their base
+    model: PathBuf,
+    /// Folder for `transformers`, or a file that ends in .gguf for llama.cpp
+    #[arg(long, short)]
+    out: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Result<()> {
+        let found = find(&self.model)?;
+        store::elsewhere("export", &found, &self.out)?;
+        let whole = Whole::load(&found)?;
+        whole.save("export", &self.out, self.store.layout(whole.stored))
+    }
+}
