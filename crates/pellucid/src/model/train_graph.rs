@@ -7,7 +7,7 @@
 pub use super::batch::{Batch, IGNORE, counted, pass_rows};
 use super::batch::{PASS_TOKENS, cut};
 use super::builder::Shape;
-use super::config::Config;
+use super::config::{Config, Core};
 use super::graph::{Aim, Graphs, Recipe};
 use super::weights::Weights;
 use crate::autograd::{ParamGrads, RunInfo, Timing, Training};
@@ -27,7 +27,8 @@ pub struct TrainOptions {
     pub source_time: usize,
     /// Whether rows are of different lengths.
     pub ragged: bool,
-    /// Rows that go through the layers together; none: as many as stay in cache ([`pass_rows`]). Only of whole rows.
+    /// Rows that go through the layers together; none: as many as stay in cache ([`pass_rows`]), or all
+    /// of a recurrent net. Only of whole rows.
     pub pass_rows: Option<usize>,
     /// What is computed again to save memory, and whether gradients of several micro-batches are added up.
     pub training: Training,
@@ -104,6 +105,11 @@ impl TrainGraph {
         frozen: BTreeSet<String>,
         threads: usize,
     ) -> Result<Self> {
+        let mut options = options;
+        if config.core == Core::Lstm && !options.ragged {
+            // A recurrent net is slow by its steps, not by its memory: each one takes all rows at once.
+            options.pass_rows = options.pass_rows.or(Some(options.batch));
+        }
         let (train, evaluate) = Default::default();
         let (config, timings, flops, right) = (config.clone(), None, 0, 0);
         let mut graph =

@@ -8,15 +8,17 @@
 //!
 //! Input: `x (N, C)`. Parameters: `w (V, C)`, and `bias (V)`. Integers: `targets (N)`. Outputs: `loss (1)`, the
 //! mean, and `losses (N)`, each row's (0 where ignored; carries no gradient). Saved: nothing (0 bytes); working
-//! memory `4·rows·(columns + 6)` bytes. In training one sweep computes loss and gradients (Horace He's and Liger's
+//! memory `4·(rows·(columns + 6) + ¾·N·(2·C + 2))` bytes. In training one sweep computes loss and gradients (Horace He's and Liger's
 //! trick): logits turn into their own gradient in place. With a large vocabulary even a few rows of logits are
 //! large, and each chunk of rows would read `w` and its gradient anew. Logits then exist for some columns at a time:
 //! a first sweep finds each row's log-sum-exp (added up as FlashAttention does), a second one computes the logits
 //! again and their gradient with them. A fourth product more, and `w` is read twice and its gradient written once.
+//! Where at most three rows in four count, those are moved side by side first, and nothing is computed of the others.
 
 #[cfg(any(test, feature = "cases"))]
 mod cases;
 mod cpu;
+mod gather;
 /// The definition.
 pub mod reference;
 mod sweep;
@@ -26,6 +28,7 @@ pub use cases::cases;
 
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::backend::cpu::gemm::Precision;
+use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use sweep::{Gradients, Sweep};
 
@@ -97,6 +100,28 @@ impl LinearCrossEntropy {
     }
 }
 
+type Read<'a> = (&'a [f32], &'a [&'a [f32]], &'a [i32]);
+
+impl LinearCrossEntropy {
+    /// Losses of all rows, of which `count` count, and with `scale` gradients times it.
+    fn sweep(
+        &self,
+        pool: &Pool,
+        (x, params, targets): Read<'_>,
+        count: usize,
+        (losses, scratch): (&mut [f32], &mut [f32]),
+        scale: Option<f32>,
+        gradients: Gradients<'_>,
+    ) {
+        if gather::worth(self.n, count) {
+            let read = (x, params, targets);
+            return gather::run(self, pool, read, count, (losses, scratch), scale, gradients);
+        }
+        let sweep = Sweep::new(self, pool, x, params, targets);
+        sweep.run(losses, scratch, scale, gradients);
+    }
+}
+
 /// Mean over `count` rows, added up in f64 in their order.
 fn mean(losses: &[f32], count: usize) -> f32 {
     let sum: f64 = losses.iter().map(|&l| f64::from(l)).sum();
@@ -120,7 +145,8 @@ impl Op for LinearCrossEntropy {
         vec![1, self.n]
     }
     fn scratch(&self, _threads: usize) -> usize {
-        self.rows.min(self.n) * (self.columns.min(self.v) + cpu::STATE)
+        let chunk = self.rows.min(self.n) * (self.columns.min(self.v) + cpu::STATE);
+        chunk + gather::scratch(self)
     }
     fn needs(&self) -> Needs {
         Needs { inputs: 1, outputs: 0 }
@@ -141,8 +167,9 @@ impl Op for LinearCrossEntropy {
             unreachable!("the tape gives both outputs")
         };
         let (x, params) = (operands.inputs[0], &operands.params);
-        let sweep = Sweep::new(self, operands.pool, x, params, operands.ints[0]);
-        sweep.run(losses, operands.scratch, None, Gradients::default());
+        let read = (x, &**params, operands.ints[0]);
+        let write = (&mut *losses, operands.scratch);
+        self.sweep(operands.pool, read, count, write, None, Gradients::default());
         loss[0] = mean(losses, count);
         Ok(())
     }
@@ -161,8 +188,9 @@ impl Op for LinearCrossEntropy {
         };
         let scale = operands.run.grad_scale / count.max(1) as f32;
         let (x, params) = (operands.inputs[0], &operands.params);
-        let sweep = Sweep::new(self, operands.pool, x, params, operands.ints[0]);
-        sweep.run(losses, operands.scratch, Some(scale), gradients);
+        let read = (x, &**params, operands.ints[0]);
+        let write = (&mut *losses, operands.scratch);
+        self.sweep(operands.pool, read, count, write, Some(scale), gradients);
         loss[0] = mean(losses, count);
         Ok(())
     }
