@@ -23,6 +23,8 @@
 pub mod adapter;
 /// Tensors of files to weights.
 mod assemble;
+/// Models in CTranslate2's format.
+pub mod ctranslate2;
 /// One folder: `save` and `load`.
 pub mod folder;
 /// How to sample, as `generation_config.json` says it.
@@ -48,6 +50,7 @@ mod fault;
 mod tests;
 
 pub use adapter::{read_factors, save_adapter};
+pub use ctranslate2::{CTranslate2Model, import_ctranslate2};
 pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;
 pub use import_llama2c::import_llama2c;

@@ -60,13 +60,13 @@ fn room(n: usize, most: usize) -> usize {
 }
 
 impl Translator<'_> {
-    /// Ids of a source, with the token that ends it.
+    /// Ids of a source, with the token that ends it, unless the tokenizer says that nothing is added.
     ///
     /// # Errors
     /// A text that cannot be encoded.
     pub fn source(&self, text: &str) -> Result<Vec<i32>> {
         let mut ids = self.tokenizer.encode_with_template(text)?;
-        if ids.last() != Some(&self.end) {
+        if ids.last() != Some(&self.end) && !self.tokenizer.adds_nothing() {
             ids.push(self.end);
         }
         Ok(ids.into_iter().map(|id| id as i32).collect())

@@ -9,7 +9,8 @@ use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
-use tokenizers::Tokenizer as Hub;
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::{PostProcessor as _, Tokenizer as Hub};
 
 /// What scheme a [`Tokenizer`] follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,16 @@ impl Tokenizer {
         }
         guard("encode", || self.inner.hub.encode_fast(text, true))
             .map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// Whether the template is one that puts nothing around a text: no token ends it then. Without
+    /// any template that is not said.
+    #[must_use]
+    pub fn adds_nothing(&self) -> bool {
+        match self.inner.hub.get_post_processor() {
+            Some(PostProcessorWrapper::Template(template)) => template.added_tokens(false) == 0,
+            _ => false,
+        }
     }
 
     /// Appends the ids of `text`, as [`Self::encode_ordinary`]; `origin` is where the text began,

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod cost;
+mod ctranslate2;
 mod decode;
 mod families;
 mod folders;

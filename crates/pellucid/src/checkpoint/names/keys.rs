@@ -65,6 +65,11 @@ impl Keys {
         self.get(key).is_some()
     }
 
+    /// Whether a key is there and says that there is nothing.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     pub(crate) fn size(&mut self, key: &str) -> usize {
         if !self.has(key) {
             self.fault(format!("{key} is missing"));
