@@ -65,9 +65,7 @@ fn main() -> ExitCode {
         Some("ci") => ci(),
         Some("tidy") => tidy::tidy(),
         Some("size") => size::size(),
-        Some("mutants") => {
-            run("cargo", &["test", "--package", "pellucid", "--lib", "cases", "--", "--nocapture"])
-        }
+        Some("mutants") => run("cargo", &["test", "--package", "pellucid", "--lib", "ops::"]),
         Some("golden") => golden(&arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         Some("recurrent") => bench::recurrent(&arguments[1..]),

@@ -2,6 +2,7 @@
 
 use crate::out;
 use clap::{Args, ValueEnum};
+use pellucid::checkpoint::gguf::{GgufType, export_gguf};
 use pellucid::checkpoint::{self, GenerationConfig, Layout, StoredType};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::model::config::Config;
@@ -18,14 +19,36 @@ pub(crate) enum Dtype {
     Bf16,
     /// 16 bits, three more of them digits; nothing above 65504
     F16,
+    /// 8 bits, and a scale for each 32; GGUF only
+    #[value(name = "q8_0")]
+    Q8,
+    /// 4 bits, and a scale for each 32; GGUF only
+    #[value(name = "q4_0")]
+    Q4,
 }
 
 impl Dtype {
-    pub(crate) fn stored(self) -> StoredType {
+    /// In safetensors.
+    fn stored(self) -> Result<StoredType> {
         match self {
-            Self::F32 => StoredType::F32,
-            Self::Bf16 => StoredType::Bf16,
-            Self::F16 => StoredType::F16,
+            Self::F32 => Ok(StoredType::F32),
+            Self::Bf16 => Ok(StoredType::Bf16),
+            Self::F16 => Ok(StoredType::F16),
+            Self::Q8 | Self::Q4 => {
+                let message = "q8_0 and q4_0 are types of GGUF, not of a folder";
+                Err(Error::new(Kind::Config, "dtype", message)
+                    .hint("export to a file that ends in .gguf, or see `pellucid quantise`"))
+            }
+        }
+    }
+
+    pub(crate) fn gguf(self) -> GgufType {
+        match self {
+            Self::F32 => GgufType::F32,
+            Self::Bf16 => GgufType::Bf16,
+            Self::F16 => GgufType::F16,
+            Self::Q8 => GgufType::Q8_0,
+            Self::Q4 => GgufType::Q4_0,
         }
     }
 }
@@ -41,9 +64,9 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
-    pub(crate) fn layout(&self, was: StoredType) -> Layout {
-        let stored = self.dtype.map_or(was, Dtype::stored);
-        Layout { stored, shard: self.max_shard_size }
+    pub(crate) fn layout(&self, was: StoredType) -> Result<Layout> {
+        let stored = self.dtype.map_or(Ok(was), Dtype::stored)?;
+        Ok(Layout { stored, shard: self.max_shard_size })
     }
 }
 
@@ -116,7 +139,22 @@ impl Whole {
         self.said(out, layout.stored.name())
     }
 
-    pub(crate) fn said(&self, out: &Path, dtype: &str) -> Result<()> {
+    /// Writes all to one file for llama.cpp.
+    pub(crate) fn save_gguf(&self, out: &Path, dtype: Option<Dtype>) -> Result<()> {
+        let dtype = dtype.unwrap_or(match self.stored {
+            StoredType::F32 => Dtype::F32,
+            StoredType::Bf16 => Dtype::Bf16,
+            StoredType::F16 => Dtype::F16,
+        });
+        let json = self.tokenizer.as_ref().map(Tokenizer::to_json);
+        let template = self.template.as_ref().map(ChatTemplate::source);
+        let (config, generation) = (&self.config, &self.generation);
+        export_gguf(out, config, &self.weights, json, template, generation, dtype.gguf())?;
+        let name = dtype.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
+        self.said(out, &name)
+    }
+
+    fn said(&self, out: &Path, dtype: &str) -> Result<()> {
         let n = out::count(self.weights.count() as u64);
         out::line(format!("{n} parameters in {dtype}: {}", out.display()))?;
         if self.tokenizer.is_none() {

@@ -3,7 +3,7 @@
 use crate::model::find;
 use crate::store::{self, StoreArgs, Whole};
 use clap::Args;
-use pellucid::error::Result;
+use pellucid::error::{Error, Kind, Result};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,14 @@ impl Export {
         let found = find(&self.model)?;
         store::elsewhere("export", &found, &self.out)?;
         let whole = Whole::load(&found)?;
-        whole.save("export", &self.out, self.store.layout(whole.stored))
+        let gguf = self.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        if gguf && self.store.max_shard_size.is_some() {
+            let message = "--max-shard-size splits a folder's weights; a GGUF file is one";
+            return Err(Error::new(Kind::Input, "export", message).hint("leave it out"));
+        }
+        match gguf {
+            true => whole.save_gguf(&self.out, self.store.dtype),
+            false => whole.save("export", &self.out, self.store.layout(whole.stored)?),
+        }
     }
 }

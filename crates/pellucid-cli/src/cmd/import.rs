@@ -3,9 +3,12 @@
 use crate::model::find;
 use crate::store::{self, StoreArgs, Whole};
 use clap::Args;
-use pellucid::checkpoint::{GenerationConfig, StoredType, import_llama2c};
+use pellucid::checkpoint::gguf::import_gguf;
+use pellucid::checkpoint::{GenerationConfig, StoredType, import_ctranslate2, import_llama2c};
 use pellucid::error::{Error, Kind, Result};
-use pellucid::text::Tokenizer;
+use pellucid::text::{ChatTemplate, Tokenizer};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -34,13 +37,17 @@ impl Import {
             Some(path) if path.is_dir() => whole.tokenizer = Some(Tokenizer::from_folder(path)?),
             Some(path) => whole.tokenizer = Some(Tokenizer::from_file(path)?),
         }
-        whole.save("import", &self.out, self.store.layout(whole.stored))
+        whole.save("import", &self.out, self.store.layout(whole.stored)?)
     }
 
     fn read(&self) -> Result<Whole> {
         let source = &self.source;
         if source.is_file() {
-            return llama2c(source);
+            return if is_gguf(source)? { gguf(source) } else { llama2c(source) };
+        }
+        let has = |name: &str| source.join(name).is_file();
+        if has("model.bin") && !has("model.safetensors") {
+            return ctranslate2(source);
         }
         if source.is_dir() {
             return folder(source, &self.out);
@@ -64,6 +71,34 @@ fn llama2c(file: &Path) -> Result<Whole> {
     let generation = GenerationConfig { bos: Some(1), eos: vec![2], ..GenerationConfig::default() };
     let stored = StoredType::F32;
     Ok(Whole { config, weights, tokenizer: None, template: None, generation, stored })
+}
+
+fn is_gguf(file: &Path) -> Result<bool> {
+    let mut magic = vec![];
+    let read = File::open(file).and_then(|f| f.take(4).read_to_end(&mut magic));
+    read.map_err(|e| Error::io("import", file, e))?;
+    Ok(magic == b"GGUF")
+}
+
+fn gguf(file: &Path) -> Result<Whole> {
+    let model = import_gguf(file)?;
+    let tokenizer = model.tokenizer_json.map(Tokenizer::from_json).transpose()?;
+    let piece = |id: Option<u32>| tokenizer.as_ref().zip(id).and_then(|(t, id)| t.id_to_piece(id));
+    let bos = piece(model.generation.bos).unwrap_or_default();
+    let eos = piece(model.generation.eos.first().copied()).unwrap_or_default();
+    let template =
+        |source: String| ChatTemplate::new(&source, [("bos_token", &*bos), ("eos_token", &*eos)]);
+    let template = model.chat_template.map(template).transpose()?;
+    let (config, weights, generation) = (model.config, model.weights, model.generation);
+    Ok(Whole { config, weights, tokenizer, template, generation, stored: StoredType::F32 })
+}
+
+fn ctranslate2(folder: &Path) -> Result<Whole> {
+    let model = import_ctranslate2(folder)?;
+    let tokenizer = Some(Tokenizer::from_json(model.tokenizer)?);
+    let (config, weights, generation) = (model.config, model.weights, model.generation);
+    let stored = StoredType::F32;
+    Ok(Whole { config, weights, tokenizer, template: None, generation, stored })
 }
 
 fn folder(source: &Path, out: &Path) -> Result<Whole> {

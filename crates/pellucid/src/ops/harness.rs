@@ -294,7 +294,8 @@ impl Case {
         Ok(())
     }
 
-    /// All three judgements: reference, fast path (1 and 2 threads, equal bits), and that each wrong kernel is caught.
+    /// All three judgements: reference, fast path (with 1 thread and with 2; twice with 2, equal bits), and that each wrong
+    /// kernel is caught.
     pub fn check(&self) -> Result<(), String> {
         self.judge_reference()?;
         let (values, d_outputs) = self.draw();
