@@ -280,13 +280,18 @@ impl<'de> Deserialize<'de> for Vocabulary {
     }
 }
 
+/// One more than the greatest id in the text of a `tokenizer.json`; none of what is not of its shape.
+pub(super) fn ids_of_tokenizer(text: &str) -> Option<u64> {
+    let ids = serde_json::from_str::<Ids>(text).ok()?;
+    let added = (ids.added_tokens.iter().flatten())
+        .filter_map(|token| token.get("id").and_then(Value::as_u64))
+        .map(|id| id.saturating_add(1));
+    Some(added.fold(ids.model.and_then(|m| m.vocab).map_or(0, |v| v.0), u64::max))
+}
+
 /// Whether the ids of a tokenizer fit the model. What is not a tokenizer of this shape is left to `text` to judge.
 fn check_tokenizer(text: &str, config: &Config, folder: &Path) -> Result<()> {
-    let Ok(ids) = serde_json::from_str::<Ids>(text) else { return Ok(()) };
-    let most = (ids.added_tokens.iter().flatten())
-        .filter_map(|token| token.get("id").and_then(Value::as_u64))
-        .map(|id| id.saturating_add(1))
-        .fold(ids.model.and_then(|m| m.vocab).map_or(0, |v| v.0), u64::max);
+    let Some(most) = ids_of_tokenizer(text) else { return Ok(()) };
     if most <= config.vocab as u64 {
         return Ok(());
     }

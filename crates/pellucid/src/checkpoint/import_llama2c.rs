@@ -161,7 +161,7 @@ fn read_floats(reader: &mut impl Read, values: &mut [f32]) -> std::io::Result<()
 }
 
 /// Rows `2i`, `2i + 1` of a head (D, columns) become rows `i`, `i + D/2`.
-fn halves(head: &mut [f32], d: usize, columns: usize) {
+pub(super) fn halves(head: &mut [f32], d: usize, columns: usize) {
     let old = head.to_vec();
     for (row, values) in old.chunks_exact(columns).enumerate() {
         let to = row / 2 + (row % 2) * (d / 2);

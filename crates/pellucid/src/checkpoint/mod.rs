@@ -12,6 +12,7 @@
 //!
 //! A folder of LoRA factors has `adapter_config.json` and `adapter_model.safetensors` ([`adapter`]) in place of weights.
 //! A folder of int8 or int4 weights has the same files, its `config.json` a `quantization_config` ([`quantised`]).
+//! One file of llama.cpp's holds all of it at once ([`gguf`]).
 //!
 //! [`save`] replaces a whole folder at once ([`transaction`] says how): a crash at any moment, even a power cut or a
 //! full disk, leaves the old checkpoint or the new one, never a mix. [`safetensors`] stores any named tensors, such as
@@ -29,6 +30,8 @@ pub mod ctranslate2;
 pub mod folder;
 /// How to sample, as `generation_config.json` says it.
 pub mod generation;
+/// llama.cpp's files, in and out.
+pub mod gguf;
 /// Weights in llama2.c's format.
 pub mod import_llama2c;
 /// Foreign names and ours: one table per family.
@@ -53,6 +56,7 @@ pub use adapter::{read_factors, save_adapter};
 pub use ctranslate2::{CTranslate2Model, import_ctranslate2};
 pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;
+pub use gguf::{GgufModel, GgufType, export_gguf, import_gguf};
 pub use import_llama2c::import_llama2c;
 pub use names::Family;
 pub use quantised::{LoadedStored, load_stored, save_stored, stored_format};
