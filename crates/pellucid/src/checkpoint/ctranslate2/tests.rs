@@ -111,7 +111,7 @@ fn counts_and_types_that_cannot_be_are_refused() {
     refused(&huge.concat(), "a needs 17179869180 bytes");
     let a = variable("a", &[], 1, &[1]);
     refused(&file(&[a.clone(), a.clone()], &[]), "two variables are named a");
-    refused(&file(&[a.clone()], &[("b", "c")]), "b is an alias of c, which is missing");
+    refused(&file(std::slice::from_ref(&a), &[("b", "c")]), "b is an alias of c, which is missing");
     refused(&file(&[a], &[("a", "a")]), "two variables are named a");
     refused(
         &[&u32s(&[2])[..], &[2, 0, 0xff, 0]].concat(),
@@ -203,7 +203,7 @@ fn whole_numbers_are_divided_by_their_scales() {
     assert_eq!(values(&[int8.clone(), rows]).unwrap(), [0.5, -1.0, 0.75, 1.0]);
     let all = floats("w_scale", &[], &[4.0]);
     assert_eq!(values(&[int8.clone(), all]).unwrap(), [0.25, -0.5, 0.75, 1.0]);
-    assert!(values(&[int8.clone()]).unwrap_err().contains("c_scale is missing"));
+    assert!(values(std::slice::from_ref(&int8)).unwrap_err().contains("c_scale is missing"));
     let three = floats("w_scale", &[3], &[1.0; 3]);
     assert!(values(&[int8, three]).unwrap_err().contains("c_scale has 3 numbers"));
     // Files of old have no scale for 16 bits.
