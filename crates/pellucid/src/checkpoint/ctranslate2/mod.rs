@@ -1,5 +1,6 @@
-//! Encoder-decoders in CTranslate2's format (OpenNMT): `model.bin` ([`file`]), `config.json` since version 6, and the
-//! tokens in `shared_vocabulary` or `source_vocabulary` and `target_vocabulary`, `.json` or `.txt`.
+//! Encoder-decoders in CTranslate2's format (OpenNMT): `model.bin` (`file.rs` says how it is laid out), `config.json`
+//! since version 6, and the tokens in `shared_vocabulary` or `source_vocabulary` and `target_vocabulary`, `.json` or
+//! `.txt`.
 //!
 //! Read are `TransformerSpec` up to revision 7 and the older `TransformerBase` and `TransformerBig`: pre-norm or
 //! post-norm, LayerNorm or RMSNorm, ReLU, GELU or SiLU, gated or not, a norm after the embedding or not, positions that

@@ -12,33 +12,38 @@ const CONTEXT: usize = 1024;
 /// What the tables of embeddings are multiplied by as they are read, source's and target's.
 pub(super) type Factors = [f32; 2];
 
-/// The sizes, all but the vocabularies, and the factors of the tables.
-pub(super) fn read(file: &ModelFile<'_>, settings: &Settings) -> Result<(Config, Factors)> {
-    let heads = match file.spec.as_str() {
-        "" | "TransformerBase" | "TransformerSpec" => 8.0,
-        "TransformerBig" => 16.0,
-        other => {
-            return Err(fault(format!("the model is a {other:?}, not an encoder-decoder"))
-                .hint("TransformerSpec, TransformerBase and TransformerBig are read"));
-        }
-    };
+/// How many heads a model of the kind has that does not say it.
+fn usual_heads(file: &ModelFile<'_>) -> Result<f64> {
     if file.revision > 7 {
         let message = format!("revision {} of the specification, but 7 is known", file.revision);
         return Err(fault(message).hint("it was written by a later CTranslate2"));
     }
-    let both = |name: &str, default: f64| -> Result<f64> {
-        let [a, b] = SIDES.map(|side| of_side(file, side, name));
-        let (a, b) = (a?.unwrap_or(default), b?.unwrap_or(default));
-        if a == b {
-            return Ok(a);
-        }
-        let message = format!("{name} = {a} in the encoder and {b} in the decoder");
-        Err(fault(message).hint("this library has one for both"))
-    };
-    let heads = size(both("num_heads", heads)?, "num_heads")?;
-    let pre = both("pre_norm", 1.0)? != 0.0;
-    let activation = activation(both("activation", 0.0)?)?;
-    if both("multi_query_attention", 0.0)? != 0.0 {
+    match file.spec.as_str() {
+        "" | "TransformerBase" | "TransformerSpec" => Ok(8.0),
+        "TransformerBig" => Ok(16.0),
+        other => Err(fault(format!("the model is a {other:?}, not an encoder-decoder"))
+            .hint("TransformerSpec, TransformerBase and TransformerBig are read")),
+    }
+}
+
+/// A number that is one of both sides.
+fn both(file: &ModelFile<'_>, name: &str, default: f64) -> Result<f64> {
+    let [a, b] = SIDES.map(|side| of_side(file, side, name));
+    let (a, b) = (a?.unwrap_or(default), b?.unwrap_or(default));
+    if a == b {
+        return Ok(a);
+    }
+    let message = format!("{name} = {a} in the encoder and {b} in the decoder");
+    Err(fault(message).hint("this library has one for both"))
+}
+
+/// The sizes, all but the vocabularies, and the factors of the tables.
+pub(super) fn read(file: &ModelFile<'_>, settings: &Settings) -> Result<(Config, Factors)> {
+    let heads = usual_heads(file)?;
+    let heads = size(both(file, "num_heads", heads)?, "num_heads")?;
+    let pre = both(file, "pre_norm", 1.0)? != 0.0;
+    let activation = activation(both(file, "activation", 0.0)?)?;
+    if both(file, "multi_query_attention", 0.0)? != 0.0 {
         return Err(fault("multi_query_attention = 1 is not supported".into()));
     }
     for name in ["embeddings_merge", "alignment_layer", "alignment_heads"] {
