@@ -6,6 +6,7 @@ mod cost;
 mod decode;
 mod families;
 mod folders;
+mod gguf;
 mod hf;
 mod model;
 mod observe;

@@ -111,7 +111,16 @@ fn weights_come_back_bit_for_bit() {
         let model = import_gguf(&path).unwrap();
         assert_eq!((model.generation, model.chat_template), (greedy, None));
         let first = std::fs::read(&path).unwrap();
-        export_gguf(&path, &config, &weights, None, None, &GenerationConfig { temperature: 0.0, ..Default::default() }, stored).unwrap();
+        export_gguf(
+            &path,
+            &config,
+            &weights,
+            None,
+            None,
+            &GenerationConfig { temperature: 0.0, ..Default::default() },
+            stored,
+        )
+        .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), first, "the same model gives the same bytes");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
