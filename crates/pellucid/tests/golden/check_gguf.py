@@ -1,7 +1,8 @@
 """Opens GGUF files that pellucid wrote with the package gguf and with transformers: check_gguf.py FOLDER
 
-FOLDER has <name>-<type>.gguf and, beside them, <name>/ as transformers opens it. Keys and tensors must be those of the
-folder, bytes those of gguf.quants; transformers' own reader of GGUF must find its scores and its ids.
+FOLDER has <name>-<type>.gguf and, beside each, <name>-<type>/ with the weights that pellucid read from it. Keys and
+tensors must be those of the folder in F32, bytes those of gguf.quants; transformers' own reader of GGUF must find the
+scores and the ids of the folder.
 """
 import json
 import sys
@@ -63,35 +64,35 @@ def check_tensors(reader, wanted, stored, name):
 def main():
     torch.set_num_threads(1)
     folder, faults = Path(sys.argv[1]), []
-    for home in sorted(p for p in folder.iterdir() if p.is_dir()):
-        model = tf.AutoModelForCausalLM.from_pretrained(home, attn_implementation="eager").eval()
-        arch = model.config.model_type
-        ids = torch.tensor([[5, 9, 300, 41, 7, 7, 120]])
-        with torch.no_grad():
-            exact = model(ids).logits
+    ids = torch.tensor([[5, 9, 300, 41, 7, 7, 120]])
+    for home in sorted(folder.glob("*-f32")):
+        name = home.name.removesuffix("-f32")
+        exact = tf.AutoModelForCausalLM.from_pretrained(home)
+        config, arch = exact.config, exact.config.model_type
         own = tf.PreTrainedTokenizerFast(tokenizer_file=str(home / "tokenizer.json"))
         for stored in ("f32", "f16", "bf16", "q8_0", "q4_0"):
-            file = folder / f"{home.name}-{stored}.gguf"
+            file = folder / f"{name}-{stored}.gguf"
             reader = gguf.GGUFReader(file)
-            faults += check_keys(reader, arch, model.config, file.name)
-            faults += check_tensors(reader, tensors(model, arch), stored, file.name)
-            theirs = tf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, config=model.config,
-                                                             dtype=torch.float32, attn_implementation="eager").eval()
+            faults += check_keys(reader, arch, config, file.name)
+            faults += check_tensors(reader, tensors(exact, arch), stored, file.name)
+            options = dict(dtype=torch.float32, attn_implementation="eager")
+            ours = tf.AutoModelForCausalLM.from_pretrained(file.with_suffix(""), **options).eval()
+            theirs = tf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, config=config, **options).eval()
             with torch.no_grad():
-                far = (theirs(ids).logits - exact).abs().max().item() / exact.abs().max().item()
-            most = {"f32": 1e-5, "f16": 5e-3, "bf16": 5e-2, "q8_0": 5e-2, "q4_0": 0.8}[stored]
+                ours, theirs = ours(ids).logits, theirs(ids).logits
+            far = (theirs - ours).abs().max().item() / ours.abs().max().item()
             print(f"{file.name}: scores are {far:.2e} of the greatest away")
-            if not far <= most:
+            if not far <= 1e-6:
                 faults.append(f"{file.name}: scores differ by {far}")
         tokens = scalar(reader, "tokenizer.ggml.tokens")
         merges = scalar(reader, "tokenizer.ggml.merges")
         told = json.loads(own.backend_tokenizer.to_str())["model"]
         if any(tokens[i] != t for t, i in told["vocab"].items()) or merges != [" ".join(m) for m in told["merges"]]:
-            faults.append(f"{home.name}: other tokens or merges")
+            faults.append(f"{name}: other tokens or merges")
         if arch != "gpt2":  # Of which transformers makes no tokenizer.
-            theirs = tf.AutoTokenizer.from_pretrained(folder, gguf_file=f"{home.name}-f32.gguf")
+            theirs = tf.AutoTokenizer.from_pretrained(folder, gguf_file=f"{name}-f32.gguf")
             if theirs.encode(TEXT, add_special_tokens=False) != own.encode(TEXT, add_special_tokens=False):
-                faults.append(f"{home.name}: other ids")
+                faults.append(f"{name}: other ids")
     print("\n".join(faults) or "all as it should be")
     return 1 if faults else 0
 

@@ -67,7 +67,7 @@ fn folders_and_files_hold_the_same() {
     }
 }
 
-/// Models, tokenizer and all types for `check_gguf.py`: a folder as `transformers` has it beside each file.
+/// Models, tokenizer and all types for `check_gguf.py`: beside each file what we read from it, as a folder.
 fn write_all(out: &Path) {
     let text =
         "the cat sat on the mat; the dog sat on the log. A cat and a dog, a mat and a log!\n";
@@ -90,12 +90,13 @@ fn write_all(out: &Path) {
             GenerationConfig { eos: vec![0], top_k: 20, ..GenerationConfig::default() };
         let json = Some(tokenizer.to_json());
         for stored in GgufType::ALL {
-            let file = out.join(format!("{name}-{}.gguf", stored.name()));
+            let folder = out.join(format!("{name}-{}", stored.name()));
+            let file = folder.with_extension("gguf");
             let chat = Some("{{ messages[0].content }}");
             export_gguf(&file, &config, &weights, json, chat, &generation, stored).unwrap();
+            let read = import_gguf(&file).unwrap().weights;
+            checkpoint::save(&folder, &config, &read, json, &generation, StoredType::F32).unwrap();
         }
-        let stored = StoredType::F32;
-        checkpoint::save(&out.join(name), &config, &weights, json, &generation, stored).unwrap();
     }
 }
 
