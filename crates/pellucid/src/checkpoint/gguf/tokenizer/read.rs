@@ -27,7 +27,9 @@ pub(in super::super) fn read(meta: &mut Meta<'_>, vocab: usize) -> Option<String
     let split = match kind {
         "llama" => None,
         "gpt2" => {
-            let name = meta.text("tokenizer.ggml.pre").unwrap_or("gpt-2");
+            // Old files do not say it, and only of GPT-2 is it known.
+            let usual = (meta.architecture() == "gpt2").then_some("gpt-2");
+            let name = meta.text("tokenizer.ggml.pre").or(usual)?;
             Some(Split::ALL.into_iter().find(|split| split.names().contains(&name))?)
         }
         _ => return None,
