@@ -7,6 +7,7 @@ mod ctranslate2;
 mod decode;
 mod families;
 mod folders;
+mod gguf;
 mod hf;
 mod model;
 mod observe;

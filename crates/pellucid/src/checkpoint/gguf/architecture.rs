@@ -177,16 +177,20 @@ impl Architecture {
         }
         let rotary_base = meta.real(".rope.freq_base").unwrap_or(10_000.0);
         let biased = file.tensors.contains_key("blk.0.attn_q.bias");
+        let context = meta.size(".context_length");
+        // Qwen2's converter may write one that is never used.
+        let used = |&window: &usize| window > 0 && (self == Self::Llama || window < context);
+        let window = meta.size_opt(".attention.sliding_window").filter(used);
         Config {
             vocab: rows(meta, file, "token_embd.weight"),
-            context: meta.size(".context_length"),
+            context,
             layers: meta.size(".block_count"),
             width,
             heads,
             kv_heads: meta.size_opt(".attention.head_count_kv").unwrap_or(heads),
             head_width,
             hidden: meta.size(".feed_forward_length"),
-            window: meta.size_opt(".attention.sliding_window").filter(|&window| window > 0),
+            window,
             qkv_bias: biased.then_some(true),
             qk_norm: self == Self::Qwen3,
             rotary_base,

@@ -16,17 +16,21 @@ pub(super) fn dequantise(stored: Stored, bytes: &[u8], to: &mut [f32]) {
         }
         Stored::F16 => blocks.for_each(|(b, x)| x[0] = scale(b)),
         Stored::Bf16 => blocks.for_each(|(b, x)| x[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-        Stored::Q4_0 => {
-            blocks.for_each(|(b, x)| fours(x, &b[2..], |q| scale(b) * (f32::from(q) - 8.0)))
-        }
-        Stored::Q4_1 => {
-            blocks
-                .for_each(|(b, x)| fours(x, &b[4..], |q| scale(b) * f32::from(q) + scale(&b[2..])));
-        }
-        Stored::Q5_0 => blocks
-            .for_each(|(b, x)| fives(x, &b[2..6], &b[6..], |q| scale(b) * (f32::from(q) - 16.0))),
+        Stored::Q4_0 => blocks.for_each(|(b, x)| {
+            let d = scale(b);
+            fours(x, &b[2..], |q| d * (f32::from(q) - 8.0));
+        }),
+        Stored::Q4_1 => blocks.for_each(|(b, x)| {
+            let (d, least) = (scale(b), scale(&b[2..]));
+            fours(x, &b[4..], |q| d * f32::from(q) + least);
+        }),
+        Stored::Q5_0 => blocks.for_each(|(b, x)| {
+            let d = scale(b);
+            fives(x, &b[2..6], &b[6..], |q| d * (f32::from(q) - 16.0));
+        }),
         Stored::Q5_1 => blocks.for_each(|(b, x)| {
-            fives(x, &b[4..8], &b[8..], |q| scale(b) * f32::from(q) + scale(&b[2..]));
+            let (d, least) = (scale(b), scale(&b[2..]));
+            fives(x, &b[4..8], &b[8..], |q| d * f32::from(q) + least);
         }),
         Stored::Q8_0 => blocks.for_each(|(b, x)| {
             let d = scale(b);
@@ -98,10 +102,15 @@ fn five_k(block: &[u8], to: &mut [f32]) {
 fn six_k(block: &[u8], to: &mut [f32]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = scale(&block[208..]);
-    for (i, x) in to.iter_mut().enumerate() {
-        let (part, at) = (i / 128, i % 128);
-        let q = low[part * 64 + at % 64] >> (at / 64 * 4) & 15;
-        let h = high[part * 32 + at % 32] >> (at / 32 * 2) & 3;
-        *x = d * f32::from(scales[i / 16] as i8) * (f32::from(q | h << 4) - 32.0);
+    for (i, run) in to.chunks_exact_mut(16).enumerate() {
+        let scale = d * f32::from(scales[i] as i8);
+        let (part, at) = (i / 8, i % 8 * 16);
+        let low = &low[part * 64 + at % 64..][..16];
+        let high = &high[part * 32 + at % 32..][..16];
+        let (low_shift, high_shift) = (at / 64 * 4, at / 32 * 2);
+        for ((x, l), h) in run.iter_mut().zip(low).zip(high) {
+            let q = l >> low_shift & 15 | (h >> high_shift & 3) << 4;
+            *x = scale * (f32::from(q) - 32.0);
+        }
     }
 }

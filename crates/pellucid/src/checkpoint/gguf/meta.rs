@@ -19,6 +19,10 @@ impl<'a> Meta<'a> {
         Self { file, arch, faults: vec![] }
     }
 
+    pub(super) fn architecture(&self) -> &'static str {
+        self.arch
+    }
+
     /// `key` with the architecture before it if it begins with a dot.
     fn name(&self, key: &str) -> String {
         if key.starts_with('.') { format!("{}{key}", self.arch) } else { key.into() }

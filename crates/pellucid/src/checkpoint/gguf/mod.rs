@@ -22,7 +22,7 @@
 //! same, and beside them the text itself under `tokenizer.huggingface.json`, so that what llama.cpp has no words for
 //! (characters, bytes, word pieces) still comes back; its own entry is then `none`.
 //!
-//! A file does not say which biases a GPT-2 model lacks (they are written as zeros) nor how it was trained (dropout);
+//! θ and the factor of a scaling are f32 there. A file does not say which biases a GPT-2 model lacks (they are written as zeros) nor how it was trained (dropout);
 //! of [`GenerationConfig`] it carries what [`export_gguf`] names. A window, as Mistral 7B v0.1 has it, is written as
 //! `llama.attention.sliding_window`, which llama.cpp does not use for this architecture.
 //!

@@ -113,7 +113,7 @@ fn ids_are_those_of_the_ggml_conformance_strings() {
 
 #[test]
 fn what_llama_cpp_has_no_words_for_still_comes_back() {
-    let bytes = Tokenizer::bytes(&crate::text::Specials::default()).unwrap().to_json().to_owned();
+    let bytes = Tokenizer::bytes().to_json().to_owned();
     assert_eq!(again(&bytes, 300), None);
     let mut keys = Keys::default();
     let refused = |text: &str, vocab: usize, keys: &mut Keys| {
@@ -136,11 +136,19 @@ fn keys_that_contradict_themselves_are_faults() {
     let texts = |keys: &mut Keys, key: &str, list: &[&str]| {
         keys.texts(&format!("tokenizer.ggml.{key}"), list.len(), list.iter().copied());
     };
-    let kind = |keys: &mut Keys, kind: &str| keys.text("tokenizer.ggml.model", kind);
+    let model = |keys: &mut Keys, kind: &str| keys.text("tokenizer.ggml.model", kind);
+    let kind = |keys: &mut Keys, kind: &str| {
+        model(keys, kind);
+        if kind == "gpt2" {
+            keys.text("tokenizer.ggml.pre", "gpt-2");
+        }
+    };
     assert_eq!(fault(&|_| ()), Ok(None));
+    // A split that is not told is not guessed.
+    assert_eq!(fault(&|k| model(k, "gpt2")), Ok(None));
     assert_eq!(fault(&|k| kind(k, "rwkv")), Ok(None));
     let unknown_split = |k: &mut Keys| {
-        kind(k, "gpt2");
+        model(k, "gpt2");
         k.text("tokenizer.ggml.pre", "chameleon");
     };
     assert_eq!(fault(&unknown_split), Ok(None));

@@ -27,7 +27,9 @@ pub(in super::super) fn read(meta: &mut Meta<'_>, vocab: usize) -> Option<String
     let split = match kind {
         "llama" => None,
         "gpt2" => {
-            let name = meta.text("tokenizer.ggml.pre").unwrap_or("gpt-2");
+            // Old files do not say it, and only of GPT-2 is it known.
+            let usual = (meta.architecture() == "gpt2").then_some("gpt-2");
+            let name = meta.text("tokenizer.ggml.pre").or(usual)?;
             Some(Split::ALL.into_iter().find(|split| split.names().contains(&name))?)
         }
         _ => return None,
@@ -180,27 +182,18 @@ fn byte_level(meta: &mut Meta<'_>, tokens: &Tokens<'_>, split: Split) -> Option<
     }))
 }
 
-/// Two pieces become one wherever the one is a token: those of the greatest score first. As merges, these are all ways
-/// to cut each token in two (Kudo & Richardson 2018; `transformers` converts such files the same way).
-fn sentence_piece(meta: &mut Meta<'_>, tokens: &Tokens<'_>) -> Option<Value> {
-    let scores = meta.reals("tokenizer.ggml.scores").unwrap_or_default();
-    if scores.len() != tokens.count {
-        let (found, wanted) = (scores.len(), tokens.count);
-        meta.fault(format!("tokenizer.ggml.scores has {found} scores of {wanted} tokens"));
-        return None;
-    }
+/// The merges behind scores. Two pieces become one wherever the one is a token, that of the greatest score first: all
+/// ways to cut each token in two, in this order (`transformers` converts SentencePiece's files the same way). Tokens are
+/// text, type, id; scores are by id.
+pub(super) fn merges<'a>(
+    tokens: &[(&'a str, i32, usize)],
+    scores: &[f64],
+) -> Vec<(&'a str, &'a str)> {
     let plain = |kind: i32| matches!(kind, NORMAL | USER_DEFINED);
-    let ids: HashMap<&str, usize> = tokens
-        .list
-        .iter()
-        .filter(|(_, kind, _)| plain(*kind))
-        .map(|&(text, _, id)| (text, id))
-        .collect();
+    let all = tokens.iter().filter(|(text, kind, _)| plain(*kind) && text.len() <= LONGEST);
+    let ids: HashMap<&str, usize> = all.clone().map(|&(text, _, id)| (text, id)).collect();
     let mut merges = vec![];
-    for &(text, kind, id) in &tokens.list {
-        if !plain(kind) || text.len() > LONGEST {
-            continue;
-        }
+    for &(text, _, id) in all {
         let start = merges.len();
         for (at, _) in text.char_indices().skip(1) {
             let (a, b) = text.split_at(at);
@@ -215,7 +208,18 @@ fn sentence_piece(meta: &mut Meta<'_>, tokens: &Tokens<'_>) -> Option<Value> {
         let lengths = (letters(b.1), letters(b.2)).cmp(&(letters(a.1), letters(a.2)));
         b.0.total_cmp(&a.0).then(lengths)
     });
-    let merges: Vec<Value> = merges.into_iter().map(|(_, a, b, ..)| json!([a, b])).collect();
+    merges.into_iter().map(|(_, a, b, ..)| (a, b)).collect()
+}
+
+fn sentence_piece(meta: &mut Meta<'_>, tokens: &Tokens<'_>) -> Option<Value> {
+    let scores = meta.reals("tokenizer.ggml.scores").unwrap_or_default();
+    if scores.len() != tokens.count {
+        let (found, wanted) = (scores.len(), tokens.count);
+        meta.fault(format!("tokenizer.ggml.scores has {found} scores of {wanted} tokens"));
+        return None;
+    }
+    let merges = merges(&tokens.list, &scores);
+    let merges: Vec<Value> = merges.into_iter().map(|(a, b)| json!([a, b])).collect();
     let unknown = meta.id("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.text(id));
     let unknown = unknown.or_else(|| {
         tokens.list.iter().find(|(_, kind, _)| *kind == UNKNOWN).map(|(text, ..)| *text)

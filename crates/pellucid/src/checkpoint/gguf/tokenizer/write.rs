@@ -61,7 +61,7 @@ fn words(json: &Value, vocab: usize, keys: &mut Keys) -> Option<()> {
         }
         None => {
             let prefix = prefix_of(json)?;
-            let scores = scores(&tokens, &merges)?;
+            let scores = scores(&tokens, &types, &merges)?;
             keys.text("tokenizer.ggml.model", "llama");
             keys.text("tokenizer.ggml.pre", "default");
             keys.singles("tokenizer.ggml.scores", &scores);
@@ -155,21 +155,27 @@ fn prefix_of(json: &Value) -> Option<bool> {
     }
 }
 
-/// The later a token's merges come, the less it scores; none if they do not come together, as no scores say that.
-fn scores(tokens: &[String], merges: &[(&str, &str)]) -> Option<Vec<f32>> {
-    let mut ranks: HashMap<String, usize> = HashMap::new();
-    let mut last = String::new();
-    for (a, b) in merges {
-        let merged = format!("{a}{b}");
-        if merged != last && ranks.contains_key(&merged) {
-            return None;
+/// The later a token's merges come, the less it scores; those of tokens that score the same come together. None if the
+/// reader would not find the same merges again.
+fn scores(tokens: &[String], types: &[i32], merges: &[(&str, &str)]) -> Option<Vec<f32>> {
+    let merged: Vec<String> = merges.iter().map(|(a, b)| [*a, *b].concat()).collect();
+    let last: HashMap<&str, usize> =
+        merged.iter().enumerate().map(|(i, token)| (token.as_str(), i)).collect();
+    let mut ranks: HashMap<&str, usize> = HashMap::with_capacity(last.len());
+    let (mut rank, mut end) = (0, 0);
+    for (i, token) in merged.iter().enumerate() {
+        if i > end {
+            rank += 1;
         }
-        let rank = ranks.len();
-        ranks.entry(merged.clone()).or_insert(rank);
-        last = merged;
+        end = end.max(last[token.as_str()]);
+        ranks.insert(token, rank);
     }
-    let score = |token: &String| -(*ranks.get(token).unwrap_or(&ranks.len()) as f32);
-    Some(tokens.iter().map(score).collect())
+    let score = |token: &String| -(*ranks.get(token.as_str()).unwrap_or(&(rank + 1)) as f32);
+    let scores: Vec<f32> = tokens.iter().map(score).collect();
+    let list = tokens.iter().zip(types).enumerate();
+    let list: Vec<_> = list.map(|(id, (text, kind))| (text.as_str(), *kind, id)).collect();
+    let wide: Vec<f64> = scores.iter().map(|&score| score.into()).collect();
+    (super::read::merges(&list, &wide) == merges).then_some(scores)
 }
 
 /// What stands around a single text.
