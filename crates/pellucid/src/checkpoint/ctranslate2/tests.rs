@@ -159,8 +159,12 @@ fn nothing_is_allocated_for_variables_that_are_not_there() {
     let table = variable("decoder/embeddings/weight", &[1, wide], 1, &vec![0; wide as usize]);
     let scale = floats("decoder/embeddings/weight_scale", &[1], &[1.0]);
     let hidden = variable("encoder/layer_0/ffn/linear_1/weight", &[0, wide], 1, &[]);
-    let aliases = [("encoder/embeddings/weight", "decoder/embeddings/weight")];
-    let bytes = file(&[table, scale, hidden], &aliases);
+    let decoder = floats("decoder/layer_0/ffn/linear_1/bias", &[0], &[]);
+    let aliases = [
+        ("encoder/embeddings/weight", "decoder/embeddings/weight"),
+        ("decoder/projection/weight", "decoder/embeddings/weight"),
+    ];
+    let bytes = file(&[table, scale, hidden, decoder], &aliases);
     let one = [("shared_vocabulary.json", Some("[\"<unk>\"]"))];
     changed("marian", &bytes, &one, "is missing");
 }
