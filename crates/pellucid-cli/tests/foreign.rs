@@ -108,7 +108,11 @@ fn gguf_goes_out_and_comes_back() {
         }
         fs::remove_dir_all(path.join("back")).unwrap();
     }
-    refused(&["export", &golden("families/bert"), "--out", "b.gguf"], path, &["no architecture in GGUF"]);
+    refused(
+        &["export", &golden("families/bert"), "--out", "b.gguf"],
+        path,
+        &["no architecture in GGUF"],
+    );
     refused(
         &["export", &golden("hf/llama"), "--out", "m.gguf", "--max-shard-size", "1MB"],
         path,

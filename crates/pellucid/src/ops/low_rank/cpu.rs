@@ -55,7 +55,8 @@ pub(super) struct Gradients<'a> {
 pub(super) fn backward(
     pool: &Pool,
     dims: Dims,
-    (x, (a, b), h): (&[f32], (&[f32], &[f32]), &[f32]),
+    (x, h): (&[f32], &[f32]),
+    (a, b): (&[f32], &[f32]),
     dy: &[f32],
     to: Gradients<'_>,
 ) {

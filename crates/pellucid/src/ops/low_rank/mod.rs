@@ -125,7 +125,7 @@ impl Op for LowRank {
             dh: o.scratch,
         };
         let (params, h) = ((o.params[0], o.params[1]), &*o.saved[0]);
-        cpu::backward(o.pool, self.dims(), (o.inputs[0], params, h), dy.data, gradients);
+        cpu::backward(o.pool, self.dims(), (o.inputs[0], h), params, dy.data, gradients);
         Ok(())
     }
 }

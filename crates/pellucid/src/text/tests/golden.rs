@@ -83,7 +83,7 @@ fn words_have_the_ids_and_places_of_transformers() {
                 let found = tokenizer.encode_words(&words, longest).unwrap();
                 assert_eq!(found.ids, ids(&row[0]), "{name} {words:?} {longest:?}");
                 let of = row[1].as_array().unwrap();
-                let first = |word| of.iter().position(|of| *of == Value::from(word));
+                let first = |word: usize| of.iter().position(|of| of.as_u64() == Some(word as u64));
                 let wanted: Vec<Option<usize>> = (0..words.len()).map(first).collect();
                 assert_eq!(found.first, wanted, "{name} {words:?} {longest:?}");
                 let there = found.first.iter().flatten().count();

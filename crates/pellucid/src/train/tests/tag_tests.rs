@@ -173,7 +173,7 @@ fn a_tag_stands_at_the_first_piece_of_its_word() {
     let wanted: Vec<i32> =
         [vec![IGNORE, 7], vec![IGNORE; pieces - 1], vec![0, 3, 4, IGNORE, IGNORE]].concat();
     let marks: Vec<i32> = found.marks.iter().map(|&mark| mark as i32).collect();
-    assert_eq!((marks.len(), &marks), (n, &wanted), "{:?}", encoded);
+    assert_eq!((marks.len(), &marks), (n, &wanted), "{encoded:?}");
     let batch =
         batch(&[&found, &example(tokenizer.encode_words(&["fox"], None).unwrap(), &[1])]).unwrap();
     assert_eq!(batch.targets[..n], wanted);
@@ -215,7 +215,7 @@ fn what_is_right_is_counted() {
         };
         let (pool, mut weights) = (Pool::new(1), Weights::init(&config, 3));
         let mut random = Random::new(5, 0);
-        weights.data_mut().iter_mut().for_each(|w| *w += 0.3 * random.normal() as f32);
+        weights.data_mut().iter_mut().for_each(|w| *w += 0.3 * random.normal());
         let rows: Vec<Vec<i32>> =
             (1..9).map(|n| (0..n).map(|_| random.below(11) as i32).collect()).collect();
         let targets: Vec<Vec<i32>> = rows
