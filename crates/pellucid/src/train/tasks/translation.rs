@@ -26,8 +26,10 @@ pub struct Translation {
 pub struct Frame {
     /// With which the decoder starts.
     pub start: i32,
-    /// With which a source and a target end.
+    /// With which a target ends.
     pub end: i32,
+    /// Whether a source ends with it too, as it does unless the tokenizer says that nothing is added.
+    pub ends_source: bool,
 }
 
 impl Frame {
@@ -47,13 +49,15 @@ impl Frame {
         };
         // Marian starts with the padding token, others with the one that begins a text.
         let start = ids.bos.or(ids.pad).unwrap_or(end);
-        Ok(Self { start: start as i32, end: end as i32 })
+        let ends_source = !tokenizer.adds_nothing();
+        Ok(Self { start: start as i32, end: end as i32, ends_source })
     }
 
     /// What the encoder reads.
     #[must_use]
     pub fn source(self, ids: &[u32]) -> Vec<i32> {
-        ids.iter().map(|&id| id as i32).chain([self.end]).collect()
+        let end = self.ends_source.then_some(self.end);
+        ids.iter().map(|&id| id as i32).chain(end).collect()
     }
 }
 

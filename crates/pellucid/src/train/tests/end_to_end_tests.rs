@@ -8,6 +8,7 @@ use crate::train::log;
 use crate::train::pretrain::{Control, Event, Outcome, Reason};
 use crate::train::resume;
 use crate::train::run::{RecomputeKind, RunConfig, TrainKeys};
+use crate::train::tasks::translation::Frame;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -200,4 +201,26 @@ fn kill_minus_nine_during_real_training_loses_nothing() {
     run.checkpoint.folder = folder.to_string_lossy().into();
     let outcome = train(&run, &mut quiet).unwrap();
     assert!(result(&outcome, &run) == alone);
+}
+
+/// A tokenizer that says it adds nothing means so in training, as it does in translating.
+#[test]
+fn a_source_ends_as_its_tokenizer_says() {
+    let json = |template: &str| {
+        format!(
+            r#"{{"version": "1.0", "pre_tokenizer": {{"type": "WhitespaceSplit"}},
+                "added_tokens": [{{"id": 0, "content": "</s>", "special": true, "single_word": false,
+                                   "lstrip": false, "rstrip": false, "normalized": false}}],
+                "post_processor": {template},
+                "model": {{"type": "WordLevel", "vocab": {{"</s>": 0, "a": 1}}, "unk_token": "a"}}}}"#
+        )
+    };
+    let alone = r#"{"type": "TemplateProcessing", "special_tokens": {},
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]}"#;
+    for (template, wanted) in [("null", &[1, 1, 0][..]), (alone, &[1, 1])] {
+        let tokenizer = Tokenizer::from_json(json(template)).unwrap();
+        let frame = Frame::of(&tokenizer).unwrap();
+        assert_eq!(frame.source(&tokenizer.encode("a a").unwrap()), wanted);
+    }
 }
