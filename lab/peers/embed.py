@@ -4,8 +4,8 @@
     python lab/peers/embed.py --model FOLDER --pairs sts-dev.tsv --columns 6,7,5 --pellucid target/release/pellucid
 
 FOLDER is a sentence-transformers folder (BERT, mean pooling, normalised). All texts of both columns are embedded, by
-tokenizer and model together; starting and loading do not count. Every engine sorts by length, as sentence-transformers
-does, and has the batch that suits it best of 16, 32, 64 and 128 (pellucid cuts batches itself). ONNX Runtime runs what
+tokenizer and model together; starting and loading do not count. bf16 is bfloat16 weights in PyTorch, operands rounded in
+pellucid; ONNX Runtime runs f32. Every engine sorts by length, as sentence-transformers does, and has the batch that suits it best of 16, 32, 64 and 128 (pellucid cuts batches itself). ONNX Runtime runs what
 torch.onnx.export makes of the same weights, all optimisations on; sequences are padded to the longest of a batch.
 
 Needs torch, sentence-transformers, onnx, onnxscript, onnxruntime, scipy. Prints medians, spread, Spearman and the least
@@ -96,9 +96,12 @@ def main():
     texts = [r[first] for r in rows] + [r[second] for r in rows]
     numbers = [float(r[number]) for r in rows]
     theirs = SentenceTransformer(args.model, device="cpu")
+    halves = SentenceTransformer(args.model, device="cpu", model_kwargs={"dtype": torch.bfloat16})
     onnx = Onnx(args.model, args.threads, theirs.max_seq_length)
     engines = {
         "sentence-transformers": lambda batch: theirs.encode(texts, batch_size=batch, normalize_embeddings=True),
+        "sentence-transformers bf16": lambda batch: halves.encode(
+            texts, batch_size=batch, normalize_embeddings=True, convert_to_tensor=True).float().numpy(),
         "ONNX Runtime": lambda batch: onnx.encode(texts, batch),
     }
     best = {}
