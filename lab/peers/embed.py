@@ -5,8 +5,9 @@
 
 FOLDER is a sentence-transformers folder (BERT, mean pooling, normalised). All texts of both columns are embedded, by
 tokenizer and model together; starting and loading do not count. bf16 is bfloat16 weights in PyTorch, operands rounded in
-pellucid; ONNX Runtime runs f32. Every engine sorts by length, as sentence-transformers does, and has the batch that suits it best of 16, 32, 64 and 128 (pellucid cuts batches itself). ONNX Runtime runs what
-torch.onnx.export makes of the same weights, all optimisations on; sequences are padded to the longest of a batch.
+pellucid; ONNX Runtime runs f32. Every engine sorts by length, as sentence-transformers does, and has the batch that
+suits it best of 16, 32, 64 and 128 (pellucid cuts batches itself). ONNX Runtime runs what torch.onnx.export makes of the
+same weights, all optimisations on; sequences are padded to the longest of a batch.
 
 Needs torch, sentence-transformers, onnx, onnxscript, onnxruntime, scipy. Prints medians, spread, Spearman and the least
 cosine to sentence-transformers' vectors; --json writes them.
