@@ -49,7 +49,7 @@ impl Held {
     }
 }
 
-/// Sizes, weights, tokenizer and defaults.
+/// Sizes, weights, tokenizer and defaults. `folder` is where its files about text lie.
 pub(crate) struct Model {
     pub(crate) config: Config,
     /// All weights, or those beside the stored matrices.
@@ -65,15 +65,24 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
     resume::find(folder, "best").or_else(|_| resume::find(folder, "last"))
 }
 
+/// The tokenizer of a folder; `there` says that it has a `tokenizer.json`, and faults of other files mean none.
+pub(crate) fn tokenizer_of(folder: &Path, there: bool) -> Result<Option<Tokenizer>> {
+    match Tokenizer::from_folder(folder) {
+        Err(error) if there => Err(error),
+        found => Ok(found.ok()),
+    }
+}
+
 impl Model {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
-        let folder = find(folder)?;
+        let found = find(folder)?;
+        let folder = checkpoint::text_folder(&found)?;
         // A large tokenizer is read beside the weights.
         let read = || Tokenizer::from_folder(&folder);
         let large = fs::metadata(folder.join("tokenizer.json")).is_ok_and(|m| m.len() > 1 << 18);
         let (loaded, tokenizer) = std::thread::scope(|scope| {
             let beside = large.then(|| scope.spawn(read));
-            let loaded = checkpoint::load(&folder);
+            let loaded = checkpoint::load(&found);
             let join = |t: ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|p| resume_unwind(p));
             (loaded, beside.map_or_else(read, join))
         });
@@ -96,16 +105,14 @@ impl Model {
         }
         let loaded =
             checkpoint::load_stored(pool, &found, codes.filter(|_| format.is_none()).or(format))?;
-        let tokenizer = match loaded.tokenizer {
-            Some(_) => Some(Tokenizer::from_folder(&found)?),
-            None => Tokenizer::from_folder(&found).ok(),
-        };
+        let folder = checkpoint::text_folder(&found)?;
+        let tokenizer = tokenizer_of(&folder, loaded.tokenizer.is_some())?;
         let (config, generation) = (loaded.config, loaded.generation);
         let (weights, stored) = match format {
             None => (loaded.weights.dequantised(&config)?, None),
             Some(_) => (loaded.weights.rest().clone(), Some(loaded.weights)),
         };
-        Ok(Self { config, weights, stored, tokenizer, generation, folder: found })
+        Ok(Self { config, weights, stored, tokenizer, generation, folder })
     }
 
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {

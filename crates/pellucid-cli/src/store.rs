@@ -1,5 +1,6 @@
 //! A model to a folder, with all that belongs to it.
 
+use crate::model::tokenizer_of;
 use crate::out;
 use clap::{Args, ValueEnum};
 use pellucid::checkpoint::gguf::{GgufType, export_gguf};
@@ -95,12 +96,47 @@ pub(crate) fn elsewhere(operation: &'static str, from: &Path, out: &Path) -> Res
     Err(Error::new(Kind::Input, operation, message).hint("choose another --out"))
 }
 
+/// How a model's folder reads and writes text.
+#[derive(Default)]
+pub(crate) struct Words {
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) template: Option<ChatTemplate>,
+}
+
+impl Words {
+    /// Of a folder; `there` says that it has a `tokenizer.json`.
+    pub(crate) fn load(folder: &Path, there: bool) -> Result<Self> {
+        let folder = checkpoint::text_folder(folder)?;
+        let template = ChatTemplate::from_folder(&folder, None)?;
+        Ok(Self { tokenizer: tokenizer_of(&folder, there)?, template })
+    }
+
+    /// The text of `tokenizer.json`, which belongs to the checkpoint itself.
+    pub(crate) fn json(&self) -> Option<&str> {
+        self.tokenizer.as_ref().map(Tokenizer::to_json)
+    }
+
+    /// Writes what stands beside a checkpoint that is there.
+    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer.save_folder(folder)?;
+        }
+        self.template.as_ref().map_or(Ok(()), |template| template.save_folder(folder))
+    }
+
+    pub(crate) fn said(&self) -> Result<()> {
+        match self.tokenizer {
+            Some(_) => Ok(()),
+            None => out::line("there is no tokenizer: `generate` takes --ids, such as --ids 1"),
+        }
+    }
+}
+
 /// A model and what belongs to it, from anywhere.
 pub(crate) struct Whole {
     pub(crate) config: Config,
     pub(crate) weights: Weights,
-    pub(crate) tokenizer: Option<Tokenizer>,
-    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) words: Words,
     pub(crate) generation: GenerationConfig,
     pub(crate) stored: StoredType,
 }
@@ -109,18 +145,14 @@ impl Whole {
     /// From a folder; LoRA factors are merged into their base.
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let loaded = checkpoint::load(folder)?;
-        let tokenizer = match &loaded.tokenizer {
-            Some(_) => Some(Tokenizer::from_folder(folder)?),
-            None => Tokenizer::from_folder(folder).ok(),
-        };
-        let template = ChatTemplate::from_folder(folder, None)?;
+        let words = Words::load(folder, loaded.tokenizer.is_some())?;
         let checkpoint::Loaded { config, weights, generation, stored, .. } = loaded;
-        Ok(Self { config, weights, tokenizer, template, generation, stored })
+        Ok(Self { config, weights, words, generation, stored })
     }
 
-    /// Writes all to `out` and says what is there.
+    /// Writes all to `out`.
     pub(crate) fn save(&self, operation: &'static str, out: &Path, layout: Layout) -> Result<()> {
-        if let Some(tokenizer) = &self.tokenizer
+        if let Some(tokenizer) = &self.words.tokenizer
             && tokenizer.vocab_size() > self.config.vocab
         {
             let (v, most) = (tokenizer.vocab_size(), self.config.vocab);
@@ -128,15 +160,9 @@ impl Whole {
             return Err(Error::new(Kind::Config, operation, message)
                 .hint("use the tokenizer that the model was trained with"));
         }
-        let json = self.tokenizer.as_ref().map(Tokenizer::to_json);
-        checkpoint::save(out, &self.config, &self.weights, json, &self.generation, layout)?;
-        if let Some(tokenizer) = &self.tokenizer {
-            tokenizer.save_folder(out)?;
-        }
-        if let Some(template) = &self.template {
-            template.save_folder(out)?;
-        }
-        self.said(out, layout.stored.name())
+        let (config, json) = (&self.config, self.words.json());
+        checkpoint::save(out, config, &self.weights, json, &self.generation, layout)?;
+        self.words.save(out)
     }
 
     /// Writes all to one file for llama.cpp.
@@ -146,21 +172,19 @@ impl Whole {
             StoredType::Bf16 => Dtype::Bf16,
             StoredType::F16 => Dtype::F16,
         });
-        let json = self.tokenizer.as_ref().map(Tokenizer::to_json);
-        let template = self.template.as_ref().map(ChatTemplate::source);
+        let json = self.words.json();
+        let template = self.words.template.as_ref().map(ChatTemplate::source);
         let (config, generation) = (&self.config, &self.generation);
         export_gguf(out, config, &self.weights, json, template, generation, dtype.gguf())?;
         let name = dtype.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
         self.said(out, &name)
     }
 
-    fn said(&self, out: &Path, dtype: &str) -> Result<()> {
+    /// Says what is there.
+    pub(crate) fn said(&self, out: &Path, dtype: &str) -> Result<()> {
         let n = out::count(self.weights.count() as u64);
         out::line(format!("{n} parameters in {dtype}: {}", out.display()))?;
-        if self.tokenizer.is_none() {
-            out::line("no tokenizer was given: `generate` takes --ids, such as --ids 1")?;
-        }
-        Ok(())
+        self.words.said()
     }
 }
 

@@ -2,26 +2,11 @@
 
 #![allow(clippy::print_stderr)] // Skipped tests say so.
 
+mod common;
+
+use common::{ok, pellucid, text};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn pellucid(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pellucid"))
-        .args(args)
-        .current_dir(folder)
-        .output()
-        .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn ok(args: &[&str], folder: &Path) -> String {
-    let out = pellucid(args, folder);
-    assert!(out.status.success(), "{args:?}\n{}", text(&out.stderr));
-    text(&out.stdout)
-}
+use std::process::{Command, Stdio};
 
 #[test]
 fn errors_go_to_stderr_with_exit_code_1_and_usage_with_2() {

@@ -1,36 +1,12 @@
 //! `pellucid import` and `pellucid export`: what comes in and goes out is the same model.
 
+mod common;
+
+use common::{ok, refused};
 use pellucid::checkpoint::{self, Loaded, StoredType};
+use pellucid::text::{Specials, Tokenizer};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-fn pellucid(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pellucid"))
-        .args(args)
-        .current_dir(folder)
-        .env("HF_HOME", folder.join("home"))
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn ok(args: &[&str], folder: &Path) -> String {
-    let out = pellucid(args, folder);
-    assert!(out.status.success(), "{args:?}\n{}", text(&out.stderr));
-    text(&out.stdout)
-}
-
-fn refused(args: &[&str], folder: &Path, parts: &[&str]) {
-    let out = pellucid(args, folder);
-    assert!(!out.status.success(), "{args:?}");
-    let said = text(&out.stderr);
-    parts.iter().for_each(|part| assert!(said.contains(part), "{part:?} is not in\n{said}"));
-}
 
 fn golden(path: &str) -> String {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pellucid/tests/golden");
@@ -93,6 +69,36 @@ fn an_adapter_goes_out_merged() {
     assert!(same(&merged, &wanted) && !same(&merged, &load(golden("families/qwen2"))));
 }
 
+/// PEFT writes no tokenizer: the base's is the adapter's, and its chat template too.
+#[test]
+fn an_adapter_speaks_as_its_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    copy(&golden("families/qwen2"), &path.join("base"));
+    copy(&golden("adapters/qwen2"), &path.join("adapter"));
+    // As many ids as the model has.
+    let all: String = ('0'..='^').collect();
+    let letters = Tokenizer::characters([all], &Specials::end_of_text()).unwrap();
+    letters.save(&path.join("base/tokenizer.json")).unwrap();
+    fs::write(path.join("base/chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    let settings = path.join("adapter/adapter_config.json");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("../../families/qwen2", "../base")).unwrap();
+    ok(&["generate", "adapter", "AB", "-n", "2", "-t", "0"], path);
+    for (command, flags) in [("export", &[][..]), ("quantise", &["--to", "bf16"])] {
+        let args = [&[command, "adapter", "--out", command][..], flags].concat();
+        ok(&args, path);
+        assert_eq!(
+            Tokenizer::from_folder(&path.join(command)).unwrap().to_json(),
+            letters.to_json()
+        );
+        let template = fs::read_to_string(path.join(command).join("chat_template.jinja")).unwrap();
+        assert_eq!(template, "{{ messages[0].content }}");
+    }
+    ok(&["quantise", "export", "--to", "int8", "--out", "codes"], path);
+    assert!(path.join("codes/chat_template.jinja").is_file());
+}
+
 #[test]
 fn gguf_goes_out_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,18 +141,22 @@ fn ctranslate2_comes_in_and_translates() {
     ok(&["translate", "m", &source, "--beam", "2"], path);
 }
 
+fn copy(from: &str, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, to.join(from.file_name().unwrap())).unwrap();
+    }
+}
+
 /// The layout of the cache that Python's `huggingface_hub` and `pellucid` share.
 fn cached(home: &Path, model: &str) -> PathBuf {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let repository = home.join("home/hub/models--someone--tiny");
     let snapshot = repository.join("snapshots").join(commit);
-    fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(repository.join("refs")).unwrap();
     fs::write(repository.join("refs/main"), commit).unwrap();
-    for entry in fs::read_dir(model).unwrap() {
-        let from = entry.unwrap().path();
-        fs::copy(&from, snapshot.join(from.file_name().unwrap())).unwrap();
-    }
+    copy(model, &snapshot);
     snapshot
 }
 

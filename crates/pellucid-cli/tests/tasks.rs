@@ -1,33 +1,10 @@
 //! `pellucid eval --task` against what `transformers` and numpy found on the same lines.
 
+mod common;
+
+use common::{ok, refused};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-fn pellucid(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pellucid"))
-        .args(args)
-        .current_dir(folder)
-        .output()
-        .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn ok(args: &[&str], folder: &Path) -> String {
-    let out = pellucid(args, folder);
-    assert!(out.status.success(), "{args:?}\n{}", text(&out.stderr));
-    text(&out.stdout)
-}
-
-fn refused(args: &[&str], folder: &Path, parts: &[&str]) {
-    let out = pellucid(args, folder);
-    assert!(!out.status.success(), "{args:?}");
-    let said = text(&out.stderr);
-    parts.iter().for_each(|part| assert!(said.contains(part), "{part:?} is not in\n{said}"));
-}
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../pellucid/tests/golden").join(path)

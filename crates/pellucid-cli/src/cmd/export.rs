@@ -27,9 +27,11 @@ impl Export {
             let message = "--max-shard-size splits a folder's weights; a GGUF file is one";
             return Err(Error::new(Kind::Input, "export", message).hint("leave it out"));
         }
-        match gguf {
-            true => whole.save_gguf(&self.out, self.store.dtype),
-            false => whole.save("export", &self.out, self.store.layout(whole.stored)?),
+        if gguf {
+            return whole.save_gguf(&self.out, self.store.dtype);
         }
+        let layout = self.store.layout(whole.stored)?;
+        whole.save("export", &self.out, layout)?;
+        whole.said(&self.out, layout.stored.name())
     }
 }

@@ -1,7 +1,7 @@
 //! `pellucid import`
 
 use crate::model::find;
-use crate::store::{self, StoreArgs, Whole};
+use crate::store::{self, StoreArgs, Whole, Words};
 use clap::Args;
 use pellucid::checkpoint::gguf::import_gguf;
 use pellucid::checkpoint::{GenerationConfig, StoredType, import_ctranslate2, import_llama2c};
@@ -34,10 +34,14 @@ impl Import {
         let mut whole = self.read()?;
         match &self.tokenizer {
             None => {}
-            Some(path) if path.is_dir() => whole.tokenizer = Some(Tokenizer::from_folder(path)?),
-            Some(path) => whole.tokenizer = Some(Tokenizer::from_file(path)?),
+            Some(path) if path.is_dir() => {
+                whole.words.tokenizer = Some(Tokenizer::from_folder(path)?)
+            }
+            Some(path) => whole.words.tokenizer = Some(Tokenizer::from_file(path)?),
         }
-        whole.save("import", &self.out, self.store.layout(whole.stored)?)
+        let layout = self.store.layout(whole.stored)?;
+        whole.save("import", &self.out, layout)?;
+        whole.said(&self.out, layout.stored.name())
     }
 
     fn read(&self) -> Result<Whole> {
@@ -70,7 +74,7 @@ fn llama2c(file: &Path) -> Result<Whole> {
     // llama2.c begins every text with 1 and ends it with 2.
     let generation = GenerationConfig { bos: Some(1), eos: vec![2], ..GenerationConfig::default() };
     let stored = StoredType::F32;
-    Ok(Whole { config, weights, tokenizer: None, template: None, generation, stored })
+    Ok(Whole { config, weights, words: Words::default(), generation, stored })
 }
 
 fn is_gguf(file: &Path) -> Result<bool> {
@@ -90,7 +94,8 @@ fn gguf(file: &Path) -> Result<Whole> {
         |source: String| ChatTemplate::new(&source, [("bos_token", &*bos), ("eos_token", &*eos)]);
     let template = model.chat_template.map(template).transpose()?;
     let (config, weights, generation) = (model.config, model.weights, model.generation);
-    Ok(Whole { config, weights, tokenizer, template, generation, stored: StoredType::F32 })
+    let (words, stored) = (Words { tokenizer, template }, StoredType::F32);
+    Ok(Whole { config, weights, words, generation, stored })
 }
 
 fn ctranslate2(folder: &Path) -> Result<Whole> {
@@ -98,7 +103,8 @@ fn ctranslate2(folder: &Path) -> Result<Whole> {
     let tokenizer = Some(Tokenizer::from_json(model.tokenizer)?);
     let (config, weights, generation) = (model.config, model.weights, model.generation);
     let stored = StoredType::F32;
-    Ok(Whole { config, weights, tokenizer, template: None, generation, stored })
+    let words = Words { tokenizer, template: None };
+    Ok(Whole { config, weights, words, generation, stored })
 }
 
 fn folder(source: &Path, out: &Path) -> Result<Whole> {

@@ -1,9 +1,9 @@
 //! `pellucid quantise`
 
-use crate::model::{Held, Model, find};
+use crate::model::{Held, find};
 use crate::out;
 use crate::plan;
-use crate::store;
+use crate::store::{self, Whole, Words};
 use clap::{Args, ValueEnum};
 use pellucid::checkpoint::{self, LoadedStored, StoredType};
 use pellucid::error::Result;
@@ -43,42 +43,31 @@ impl Quantise {
             To::Int8 => Held::Int8,
             To::Int4 => Held::Int4,
         };
-        let tokenizer = match held {
+        let words = match held {
             Held::Int8 | Held::Int4 => self.codes(&folder, held)?,
-            _ => self.halves()?,
+            _ => {
+                let whole = Whole::load(&folder)?;
+                whole.save("quantise", &self.out, StoredType::Bf16.into())?;
+                whole.words
+            }
         };
         let files = size(&folder).zip(size(&self.out));
         let sizes = files.map_or(String::new(), |(from, to)| {
             format!(": {} to {}", out::bytes(from), out::bytes(to))
         });
         out::line(format!("{} weights in {}{sizes}", held.name(), self.out.display()))?;
-        if !tokenizer {
-            out::line("the model has no tokenizer: `generate` takes --ids, such as --ids 1")?;
-        }
-        Ok(())
+        words.said()
     }
 
-    fn codes(&self, folder: &Path, held: Held) -> Result<bool> {
+    fn codes(&self, folder: &Path, held: Held) -> Result<Words> {
         let pool = plan::pool(self.threads);
         let loaded = checkpoint::load_stored(&pool, folder, held.format())?;
         let LoadedStored { config, weights, generation, tokenizer } = loaded;
         let tokenizer = tokenizer.as_deref();
         checkpoint::save_stored(&self.out, &config, &weights, tokenizer, &generation)?;
-        Ok(tokenizer.is_some())
-    }
-
-    fn halves(&self) -> Result<bool> {
-        let model = Model::load(&self.model)?;
-        let tokenizer = model.tokenizer.as_ref().map(|t| t.to_json());
-        checkpoint::save(
-            &self.out,
-            &model.config,
-            &model.weights,
-            tokenizer,
-            &model.generation,
-            StoredType::Bf16,
-        )?;
-        Ok(tokenizer.is_some())
+        let words = Words::load(folder, tokenizer.is_some())?;
+        words.save(&self.out)?;
+        Ok(words)
     }
 }
 

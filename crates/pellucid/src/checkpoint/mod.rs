@@ -52,7 +52,7 @@ mod fault;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{read_factors, save_adapter};
+pub use adapter::{read_factors, save_adapter, text_folder};
 pub use ctranslate2::{CTranslate2Model, import_ctranslate2};
 pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;

@@ -1,7 +1,7 @@
 //! Rows of tokens with their targets, and how they are cut into passes.
 
 use super::builder::Shape;
-use super::config::Config;
+use super::config::{Config, Core};
 use super::head;
 use crate::error::{Error, Kind, Result};
 
@@ -173,9 +173,13 @@ pub fn highest(scores: &[f32]) -> Option<usize> {
     (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] { i } else { best })
 }
 
-/// Rows of a pass, for B = `batch` and T = `time`: equal passes of about 1024 tokens, at least a row.
+/// Rows of a pass, for B = `batch` and T = `time`: equal passes of about 1024 tokens, at least a row. A recurrent net
+/// is slow by its steps and not by its memory: each one takes all rows at once.
 #[must_use]
-pub fn pass_rows(batch: usize, time: usize) -> usize {
+pub fn pass_rows(core: Core, batch: usize, time: usize) -> usize {
+    if core == Core::Lstm {
+        return batch;
+    }
     let passes = (batch * time).div_ceil(PASS_TOKENS).clamp(1, batch.max(1));
     batch.div_ceil(passes)
 }

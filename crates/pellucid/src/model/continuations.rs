@@ -1,11 +1,12 @@
 //! How probable texts are after others. The stack reads every text once; the head computes logits only where a
 //! token of a continuation is foretold, a few rows at a time, so that logits (B, T, V) never exist.
 
-use super::batch::Batch;
+use super::batch::{Batch, highest};
 use super::builder::{Builder, Purpose, Shape};
 use super::config::{Architecture, Config, Output};
 use super::head;
 use super::reader::{Reader, Wanted};
+use super::scorer::log_sum_exp;
 use super::stored_weights::StoredWeights;
 use super::weights::Weights;
 use crate::autograd::{Plan, RunInfo, Session, Value};
@@ -273,12 +274,8 @@ impl Head {
 
 /// ln p of a token, and whether it is the most probable, the first of several.
 fn token(logits: &[f32], token: i32) -> (f64, bool) {
-    let first = (0, f32::NEG_INFINITY);
-    let better = |a: (usize, f32), (i, &x): (usize, &f32)| if x > a.1 { (i, x) } else { a };
-    let (best, largest) = logits.iter().enumerate().fold(first, better);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
     let chosen = token as usize;
-    (f64::from(logits[chosen]) - f64::from(largest) - sum.ln(), best == chosen)
+    (f64::from(logits[chosen]) - log_sum_exp(logits), highest(logits) == Some(chosen))
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Reader {
             Wanted::Scores => config.output == Output::Sequence,
             Wanted::Vectors => false,
         };
-        let whole = pass_rows(batch.rows, batch.time + batch.source_time);
+        let whole = pass_rows(config.core, batch.rows, batch.time + batch.source_time);
         let mut all = Vec::new();
         for pass in cut(batch, config, whole) {
             let (graph, memory) = self.graphs.of(&recipe, pass.shape)?;

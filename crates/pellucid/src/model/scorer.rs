@@ -101,7 +101,12 @@ fn loss(logits: &[f32], target: i32) -> Result<f64> {
         let message = format!("target {target}, but ids are 0..{}", logits.len());
         return Err(Error::new(Kind::Input, "score", message));
     };
+    Ok(log_sum_exp(logits) - f64::from(right))
+}
+
+/// `ln Σ exp(logits)`.
+pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
-    Ok(f64::from(largest) + sum.ln() - f64::from(right))
+    f64::from(largest) + sum.ln()
 }

@@ -27,8 +27,7 @@ pub struct TrainOptions {
     pub source_time: usize,
     /// Whether rows are of different lengths.
     pub ragged: bool,
-    /// Rows that go through the layers together; none: as many as stay in cache ([`pass_rows`]), or all
-    /// of a recurrent net. Only of whole rows.
+    /// Rows that go through the layers together; none: as [`pass_rows`] says. Only of whole rows.
     pub pass_rows: Option<usize>,
     /// What is computed again to save memory, and whether gradients of several micro-batches are added up.
     pub training: Training,
@@ -55,23 +54,23 @@ impl TrainOptions {
     }
 
     /// Rows of a pass of whole rows.
-    fn whole(&self) -> usize {
-        let rows =
-            self.pass_rows.unwrap_or_else(|| pass_rows(self.batch, self.time + self.source_time));
+    fn whole(&self, core: Core) -> usize {
+        let time = self.time + self.source_time;
+        let rows = self.pass_rows.unwrap_or_else(|| pass_rows(core, self.batch, time));
         rows.clamp(1, self.batch.max(1)).min(self.batch)
     }
 
     /// Shape of the largest pass.
-    fn largest(&self) -> Shape {
+    fn largest(&self, core: Core) -> Shape {
         let (t, s) = (self.time, self.source_time);
-        let b = if self.ragged { (PASS_TOKENS / (t + s).max(1)).max(1) } else { self.whole() };
+        let b = if self.ragged { (PASS_TOKENS / (t + s).max(1)).max(1) } else { self.whole(core) };
         Shape { b, t, s }
     }
 
     /// Passes of a batch of whole rows.
-    fn count(&self) -> usize {
+    fn count(&self, core: Core) -> usize {
         // A batch of no rows is the tape's to refuse.
-        self.batch.div_ceil(self.whole().max(1)).max(1)
+        self.batch.div_ceil(self.whole(core).max(1)).max(1)
     }
 }
 
@@ -105,18 +104,14 @@ impl TrainGraph {
         frozen: BTreeSet<String>,
         threads: usize,
     ) -> Result<Self> {
-        let mut options = options;
-        if config.core == Core::Lstm && !options.ragged {
-            // A recurrent net is slow by its steps, not by its memory: each one takes all rows at once.
-            options.pass_rows = options.pass_rows.or(Some(options.batch));
-        }
         let (train, evaluate) = Default::default();
         let (config, timings, flops, right) = (config.clone(), None, 0, 0);
         let mut graph =
             Self { config, options, frozen, threads, timings, flops, train, evaluate, right };
         let recipe = recipe((&graph.config, &graph.frozen), &options, true, threads);
-        let (largest, _) = graph.train.of(&recipe, options.largest())?;
-        graph.flops = largest.session.plan().flops() * options.count() as u64;
+        let core = graph.config.core;
+        let (largest, _) = graph.train.of(&recipe, options.largest(core))?;
+        graph.flops = largest.session.plan().flops() * options.count(core) as u64;
         Ok(graph)
     }
 
@@ -162,7 +157,7 @@ impl TrainGraph {
             timings.clear();
         }
         let recipe = recipe((&self.config, &self.frozen), &self.options, true, self.threads);
-        let passes = cut(batch, &self.config, self.options.whole());
+        let passes = cut(batch, &self.config, self.options.whole(self.config.core));
         let (mut loss, count) = (0.0, passes.len() as u64);
         for (number, pass) in passes.iter().enumerate() {
             // The loss of a pass is the mean over its own targets.
@@ -198,7 +193,7 @@ impl TrainGraph {
         let recipe = recipe((&self.config, &self.frozen), &self.options, false, self.threads);
         let (mut mean, mut losses) = (0.0, vec![0.0; batch.targets.len()]);
         self.right = 0;
-        for pass in cut(batch, &self.config, self.options.whole()) {
+        for pass in cut(batch, &self.config, self.options.whole(self.config.core)) {
             let (graph, _) = self.evaluate.of(&recipe, pass.shape)?;
             graph.fill(batch, &pass);
             let outputs = (graph.outputs[0], graph.outputs[1]);
@@ -230,7 +225,8 @@ fn recipe<'a>(
     training: bool,
     threads: usize,
 ) -> Recipe<'a> {
-    let accumulates = options.training.accumulates || options.ragged || options.count() > 1;
+    let accumulates =
+        options.training.accumulates || options.ragged || options.count(config.core) > 1;
     let aim = match training {
         true => Aim::Train(Training { accumulates, ..options.training }),
         false => Aim::Loss,

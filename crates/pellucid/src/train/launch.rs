@@ -218,7 +218,7 @@ pub fn options(run: &RunConfig, config: &Config, longest: Option<Longest>) -> Tr
 fn refuse_the_impossible(run: &RunConfig, config: &Config) -> Result<()> {
     let parameters: u64 = parameters(config).iter().map(|s: &ParamSpec| s.len() as u64).sum();
     let (batch, time) = (run.batch(config), run.time(config));
-    let positions = (pass_rows(batch, time) * time) as u64;
+    let positions = (pass_rows(config.core, batch, time) * time) as u64;
     let least = 16 * parameters + 4 * positions * config.width as u64 * config.layers as u64;
     match available_memory() {
         Some(available) if least > available => {

@@ -14,7 +14,7 @@ use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Name, family, rank, α, whether it is divided by the root of the rank, targets.
@@ -83,16 +83,22 @@ fn adapters_of_peft_give_its_scores_merged_and_beside() {
     }
 }
 
+/// The folder of an adapter of PEFT's, and what we write under `folder` after reading it.
+fn rewritten(made: &Made, folder: &Path) -> (PathBuf, PathBuf) {
+    let from = golden("adapters").join(made.0);
+    let (config, weights) = beside(made, &from);
+    let to = folder.join(made.0);
+    let base = golden("families").join(made.1);
+    let generation = GenerationConfig::default();
+    save_adapter(&to, (&config, &weights), None, &generation, &base).unwrap();
+    (from, to)
+}
+
 #[test]
 fn what_peft_wrote_we_write() {
     let folder = tempfile::tempdir().unwrap();
     for made in &MADE {
-        let from = golden("adapters").join(made.0);
-        let (config, weights) = beside(made, &from);
-        let to = folder.path().join(made.0);
-        let base = golden("families").join(made.1);
-        let generation = GenerationConfig::default();
-        save_adapter(&to, (&config, &weights), None, &generation, &base).unwrap();
+        let (from, to) = rewritten(made, folder.path());
         let file = |folder: &Path| load_tensors(&folder.join("adapter_model.safetensors")).unwrap();
         let (theirs, ours) = (file(&from), file(&to));
         let names = |file: &pellucid::checkpoint::TensorFile| {
@@ -225,12 +231,7 @@ fn peft_opens_what_we_write() {
     let python = std::env::var("PYTHON").expect("PYTHON");
     let folder = tempfile::tempdir().unwrap();
     for made in &MADE {
-        let from = golden("adapters").join(made.0);
-        let (config, weights) = beside(made, &from);
-        let to = folder.path().join(made.0);
-        let base = golden("families").join(made.1);
-        let generation = GenerationConfig::default();
-        save_adapter(&to, (&config, &weights), None, &generation, &base).unwrap();
+        let (from, to) = rewritten(made, folder.path());
         let script = golden("check_peft.py");
         let status = Command::new(&python).arg(script).arg(&to).arg(&from).status().unwrap();
         assert!(status.success(), "{}", made.0);

@@ -10,12 +10,13 @@
 mod read;
 mod write;
 
-pub use read::read_factors;
 pub(super) use read::{is_one, load, load_config};
+pub use read::{read_factors, text_folder};
 pub use write::save_adapter;
 
 use super::names::{Family, Piece, Place};
 use crate::error::{Error, Kind, Result};
+use crate::files::Fnv;
 use crate::model::adapter::{Part, Target, parts};
 use crate::model::config::Config;
 use crate::model::weights::{Weights, parameters};
@@ -102,11 +103,9 @@ fn on_top(name: &str) -> bool {
 /// FNV-1a over the words of what an adapter leaves as it is.
 fn fingerprint(config: &Config, weights: &Weights) -> Result<String> {
     let plain = Config { adapter: None, ..config.clone() };
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut hash = Fnv::new();
     for spec in parameters(&plain).iter().filter(|spec| !on_top(&spec.name)) {
-        for x in weights.get(&spec.name)? {
-            hash = (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3);
-        }
+        weights.get(&spec.name)?.iter().for_each(|x| hash.add_word(x.to_bits()));
     }
-    Ok(format!("{hash:016x}"))
+    Ok(hash.text())
 }

@@ -88,6 +88,18 @@ impl Settings {
     }
 }
 
+/// The folder whose tokenizer, chat template and other files about text belong to the model of `folder`: itself, or of
+/// an adapter without a tokenizer, that of its base.
+///
+/// # Errors
+/// An adapter without a tokenizer whose base is absent.
+pub fn text_folder(folder: &Path) -> Result<PathBuf> {
+    if !is_one(folder) || folder.join(folder::TOKENIZER).is_file() {
+        return Ok(folder.to_path_buf());
+    }
+    text_folder(&Settings::read(folder)?.base(folder)?)
+}
+
 /// The config of the merged model: the folder's own, or that of its base.
 pub(in super::super) fn load_config(folder: &Path) -> Result<(Family, Config)> {
     let path = folder.join(CONFIG);

@@ -2,9 +2,10 @@
 
 use super::super::evaluate::Batches;
 use super::super::run::{GroupingKind, RunConfig};
-use super::Fnv;
+use super::add_ids;
 use crate::data::{Fill, Order, Ragged, RaggedBatches, RaggedOptions};
 use crate::error::{Error, Kind, Result};
+use crate::files::Fnv;
 use crate::model::batch::Batch;
 use crate::model::config::Config;
 use std::fmt::Debug;
@@ -47,10 +48,10 @@ impl<M: Make> ExampleBatches<M> {
     ) -> Result<Self> {
         let mut hash = Fnv::new();
         for example in train.iter().chain(validation.iter()) {
-            hash.add_ids(&example.source);
-            hash.add_ids(&example.target);
+            add_ids(&mut hash, &example.source);
+            add_ids(&mut hash, &example.target);
             // The same text with other labels or tags is other data.
-            hash.add_ids(&example.marks);
+            add_ids(&mut hash, &example.marks);
             hash.add(&example.label.unwrap_or_default().to_le_bytes());
         }
         let limit = run.data.longest;

@@ -3,9 +3,7 @@
 use super::super::evaluate::Batches;
 use super::super::run::{RunConfig, TaskKind};
 use super::examples::{ExampleBatches, Make};
-use super::{
-    Facts, Longest, Task, facts, given_tokenizer, longest, read_tokenizer, signed, slices,
-};
+use super::{Facts, Longest, Task, facts, known_tokenizer, label_with, longest, signed, slices};
 use crate::data::{Column, Label, LabelKind, LabelledColumns, Ragged, read_labelled};
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::Batch;
@@ -56,12 +54,7 @@ impl Labels {
     /// # Errors
     /// As [`read_labelled`]; no tokenizer.
     pub fn open(run: &RunConfig) -> Result<Self> {
-        let tokenizer = match given_tokenizer(run) {
-            Some(tokenizer) => tokenizer?,
-            None => read_tokenizer(&run.data.tokenizer).map_err(|e| {
-                e.hint("labels are learned by a model that knows its language: set train.start to its folder")
-            })?,
-        };
+        let tokenizer = known_tokenizer(run, "labels")?;
         let numbers = run.data.task == TaskKind::Numbers;
         let mut names = if numbers { vec!["number".to_owned()] } else { vec![] };
         let train = read(run, &tokenizer, &run.data.train, numbers, &mut names)?;
@@ -134,18 +127,8 @@ impl Task for Labels {
     }
 
     fn fit(&self, config: &mut Config) -> Result<()> {
-        if config.has_source() {
-            return Err(Error::new(
-                Kind::Config,
-                "train",
-                "labels are learned by an encoder or a decoder",
-            )
-            .hint("start from a model like BERT or GPT-2"));
-        }
+        label_with(config, Output::Sequence, &self.names)?;
         let encoder = config.architecture == Architecture::Encoder;
-        config.output = Output::Sequence;
-        config.labels.clone_from(&self.names);
-        (config.head_bias, config.head_transform, config.scaled_head) = (false, false, false);
         // BERT's own way; of a decoder only the last position has seen the whole text.
         config.pooler = encoder;
         config.pooling = if encoder { Pooling::First } else { Pooling::Last };

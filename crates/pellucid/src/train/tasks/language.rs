@@ -2,9 +2,10 @@
 
 use super::super::evaluate::Batches;
 use super::super::run::{RunConfig, SamplingKind};
-use super::{Facts, Fnv, Task, given_tokenizer, learned, read_tokenizer};
+use super::{Facts, Task, given_tokenizer, learned, read_tokenizer};
 use crate::data::{self, Corpus, CorpusOptions, Plan, Sampling, Shard, Shards, Split};
 use crate::error::{Error, Kind, Result};
+use crate::files::Fnv;
 use crate::model::batch::Batch;
 use crate::model::config::{Architecture, Config};
 use crate::text::{Specials, Tokenizer};

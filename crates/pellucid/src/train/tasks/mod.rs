@@ -8,8 +8,8 @@ use super::resume;
 use super::run::{RunConfig, TaskKind};
 use crate::data::Ragged;
 use crate::error::{Error, Kind, Result};
-use crate::files;
-use crate::model::config::Config;
+use crate::files::{self, Fnv};
+use crate::model::config::{Config, Output};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,29 @@ fn read_tokenizer(path: &str) -> Result<Tokenizer> {
     })
 }
 
+/// The tokenizer of a task whose model must know the language already; `what` it learns.
+fn known_tokenizer(run: &RunConfig, what: &str) -> Result<Tokenizer> {
+    given_tokenizer(run).unwrap_or_else(|| {
+        read_tokenizer(&run.data.tokenizer).map_err(|e| {
+            e.hint(format!("{what} are learned by a model that knows its language: set train.start to its folder"))
+        })
+    })
+}
+
+/// Puts a layer that scores `names` where the stack's own head was.
+fn label_with(config: &mut Config, output: Output, names: &[String]) -> Result<()> {
+    if config.has_source() {
+        let what = if output == Output::Positions { "tags" } else { "labels" };
+        let message = format!("{what} are learned by an encoder or a decoder");
+        return Err(Error::new(Kind::Config, "train", message)
+            .hint("start from a model like BERT, which reads both sides of a word, or GPT-2"));
+    }
+    config.output = output;
+    config.labels = names.to_vec();
+    (config.head_bias, config.head_transform, config.scaled_head) = (false, false, false);
+    Ok(())
+}
+
 /// A learned tokenizer is kept in the run's data folder, with what it was learned from: `key`.
 fn learned(
     folder: &Path,
@@ -177,23 +200,8 @@ fn longest(examples: &[Ragged]) -> Longest {
     Longest { time, source_time: 0 }
 }
 
-/// FNV-1a.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn add_ids(&mut self, ids: &[u32]) {
-        self.add(&(ids.len() as u64).to_le_bytes());
-        ids.iter().for_each(|id| self.add(&id.to_le_bytes()));
-    }
-    fn text(&self) -> String {
-        format!("{:016x}", self.0)
-    }
+/// Adds ids and how many they are.
+fn add_ids(hash: &mut Fnv, ids: &[u32]) {
+    hash.add(&(ids.len() as u64).to_le_bytes());
+    ids.iter().for_each(|id| hash.add(&id.to_le_bytes()));
 }

@@ -4,9 +4,7 @@
 use super::super::evaluate::Batches;
 use super::super::run::RunConfig;
 use super::examples::{ExampleBatches, Make};
-use super::{
-    Facts, Longest, Task, facts, given_tokenizer, longest, read_tokenizer, signed, slices,
-};
+use super::{Facts, Longest, Task, facts, known_tokenizer, label_with, longest, signed, slices};
 use crate::data::{Column, IGNORE, Ragged, Tagged, TaggedColumns, read_tagged};
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::{Batch, highest};
@@ -91,12 +89,7 @@ impl Tags {
     /// # Errors
     /// As [`read_tagged`]; one tag alone; no tokenizer.
     pub fn open(run: &RunConfig) -> Result<Self> {
-        let tokenizer = match given_tokenizer(run) {
-            Some(tokenizer) => tokenizer?,
-            None => read_tokenizer(&run.data.tokenizer).map_err(|e| {
-                e.hint("tags are learned by a model that knows its language: set train.start to its folder")
-            })?,
-        };
+        let tokenizer = known_tokenizer(run, "tags")?;
         let mut train = read(run, &run.data.train, None)?;
         let names: BTreeSet<String> = train.iter().flat_map(|s| s.tags.iter().cloned()).collect();
         let names: Vec<String> = names.into_iter().collect();
@@ -175,17 +168,7 @@ impl Task for Tags {
     }
 
     fn fit(&self, config: &mut Config) -> Result<()> {
-        if config.has_source() {
-            return Err(Error::new(
-                Kind::Config,
-                "train",
-                "tags are learned by an encoder or a decoder",
-            )
-            .hint("start from a model like BERT, which reads both sides of a word"));
-        }
-        config.output = Output::Positions;
-        config.labels.clone_from(&self.names);
-        (config.head_bias, config.head_transform, config.scaled_head) = (false, false, false);
+        label_with(config, Output::Positions, &self.names)?;
         config.pooler = false;
         Ok(())
     }

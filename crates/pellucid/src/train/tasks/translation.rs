@@ -3,9 +3,10 @@
 use super::super::evaluate::Batches;
 use super::super::run::RunConfig;
 use super::examples::{ExampleBatches, Make};
-use super::{Facts, Fnv, Longest, Task, facts, given_tokenizer, learned, read_tokenizer, slices};
+use super::{Facts, Longest, Task, facts, given_tokenizer, learned, read_tokenizer, slices};
 use crate::data::{Column, ParallelSource, Ragged, TextPair, read_parallel};
 use crate::error::{Error, Kind, Result};
+use crate::files::Fnv;
 use crate::model::batch::Batch;
 use crate::model::config::Config;
 use crate::text::{Specials, Tokenizer};
