@@ -85,6 +85,9 @@ fn an_adapter_speaks_as_its_base() {
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text.replace("../../families/qwen2", "../base")).unwrap();
     ok(&["generate", "adapter", "AB", "-n", "2", "-t", "0"], path);
+    fs::write(path.join("text.txt"), "ABBA".repeat(200)).unwrap();
+    let flags = "train --train.start adapter --data text.txt --out run --steps 1 --train.time 8";
+    ok(&flags.split(' ').collect::<Vec<_>>(), path);
     for (command, flags) in [("export", &[][..]), ("quantise", &["--to", "bf16"])] {
         let args = [&[command, "adapter", "--out", command][..], flags].concat();
         ok(&args, path);

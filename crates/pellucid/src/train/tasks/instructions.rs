@@ -7,6 +7,7 @@ use super::{
     Facts, Longest, Task, facts, given_tokenizer, longest, read_tokenizer, signed, slices,
     start_folder,
 };
+use crate::checkpoint::text_folder;
 use crate::data::{Conversation, IGNORE, Ragged, read_conversations};
 use crate::error::{Error, Kind, Result};
 use crate::model::batch::Batch;
@@ -71,7 +72,8 @@ impl Instructions {
             Some(tokenizer) => tokenizer?,
             None => read_tokenizer(&run.data.tokenizer)?,
         };
-        let template = template(start_folder(run)?.as_deref(), &tokenizer)?;
+        let start = start_folder(run)?.map(|folder| text_folder(&folder)).transpose()?;
+        let template = template(start.as_deref(), &tokenizer)?;
         let read = |files: &[String]| -> Result<Arc<[Ragged]>> {
             let mut all = vec![];
             for file in files {

@@ -6,6 +6,7 @@
 use super::evaluate::Batches;
 use super::resume;
 use super::run::{RunConfig, TaskKind};
+use crate::checkpoint::text_folder;
 use crate::data::Ragged;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Fnv};
@@ -118,7 +119,9 @@ pub fn start_folder(run: &RunConfig) -> Result<Option<PathBuf>> {
 fn given_tokenizer(run: &RunConfig) -> Option<Result<Tokenizer>> {
     match start_folder(run) {
         Err(e) => return Some(Err(e)),
-        Ok(Some(folder)) => return Some(Tokenizer::from_folder(&folder)),
+        Ok(Some(folder)) => {
+            return Some(text_folder(&folder).and_then(|f| Tokenizer::from_folder(&f)));
+        }
         Ok(None) => {}
     }
     let last = resume::find(Path::new(&run.checkpoint.folder), "last").ok()?;
