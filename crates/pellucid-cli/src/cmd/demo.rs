@@ -14,14 +14,18 @@ use pellucid::train::pretrain::Reason;
 use pellucid::train::run::RunConfig;
 use std::path::{Path, PathBuf};
 
+const SECONDS: f64 = 120.0;
+/// Steps after which sums and comparisons were learned; after 1,232 they were not.
+const ENOUGH: u64 = 2600;
+
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder for everything
     #[arg(long, short, default_value = "runs/demo", value_name = "FOLDER")]
     out: PathBuf,
-    /// About how long to train
-    #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
-    seconds: f64,
+    /// About how long to train; without it two minutes, or longer where this computer needs longer to learn sums
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
     /// So many steps instead
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     steps: Option<u64>,
@@ -106,7 +110,10 @@ impl Demo {
         run.train.steps = match self.steps {
             Some(steps) => steps,
             None if self.quick => 150,
-            None => plan::steps_in(&run, self.seconds)?,
+            None => match self.seconds {
+                Some(seconds) => plan::steps_in(&run, seconds)?,
+                None => plan::steps_in(&run, SECONDS)?.max(ENOUGH),
+            },
         };
         run.schedule.warmup = Some((run.train.steps / 5).min(50));
         run.evaluate.every = (run.train.steps / 10).max(1);
