@@ -3,9 +3,10 @@
 use crate::model::Model;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
+use pellucid::lens::subject::Subject;
 use pellucid::lens::{attention_map, logit_lens};
-use pellucid::model::observer::Observer;
-use pellucid::model::site::Site;
+use pellucid::model::observer::Text;
+use pellucid::model::site::{Part, Site};
 
 /// One prompt, seen from inside.
 pub(crate) struct View {
@@ -24,20 +25,20 @@ pub(crate) struct View {
 pub(crate) fn look(model: &Model, pool: &Pool, ids: &[u32], answer: u32) -> Result<View> {
     let (config, t) = (&model.config, ids.len());
     let tokenizer = model.tokenizer()?;
-    let mut sites = vec![Site::Embedding];
-    sites.extend((0..config.layers).flat_map(|i| [Site::Qkv(i), Site::Block(i)]));
-    let mut observer = Observer::new(config, 1, t, &sites, pool.threads())?;
+    let of = |part| (0..config.layers).map(move |l| Site::block(l, part));
+    let sites: Vec<Site> =
+        of(Part::ResidPre).chain(of(Part::Pattern)).chain(of(Part::ResidPost)).collect();
     let ids32: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    observer.run(pool, &model.weights, &ids32)?;
+    let subject = Subject { config, weights: &model.weights, pool };
+    let observer = subject.observe(Text::of(&ids32), 1, &sites)?;
 
     let (mut best, mut chosen) = (-1.0, (0, 0, vec![]));
     for block in 0..config.layers {
-        let qkv = observer.value(Site::Qkv(block))?;
-        for head in 0..config.heads {
-            let pattern = attention_map::pattern(config, qkv, head)?;
-            let score = reach(&pattern, t);
+        let patterns = observer.value(Site::block(block, Part::Pattern))?;
+        for (head, pattern) in patterns.chunks_exact(t * t).enumerate() {
+            let score = reach(pattern, t);
             if score > best {
-                (best, chosen) = (score, (block, head, pattern));
+                (best, chosen) = (score, (block, head, pattern.to_vec()));
             }
         }
     }
@@ -48,8 +49,8 @@ pub(crate) fn look(model: &Model, pool: &Pool, ids: &[u32], answer: u32) -> Resu
     let svg = attention_map::svg(&pattern, &labels, &labels, &title)?;
 
     let label = |id: u32| tokenizer.label(id);
-    let names = std::iter::once(("embedding".to_owned(), Site::Embedding))
-        .chain((0..config.layers).map(|i| (format!("after block {i}"), Site::Block(i))));
+    let names = std::iter::once(("embedding".to_owned(), Site::block(0, Part::ResidPre)))
+        .chain(of(Part::ResidPost).map(|site| (format!("after block {}", site.layer), site)));
     let mut depths = vec![];
     for (name, site) in names {
         let stream = &observer.value(site)?[(t - 1) * config.width..];

@@ -11,8 +11,8 @@ use pellucid::backend::cpu::pool::Pool;
 use pellucid::checkpoint::{self, GenerationConfig, StoredType};
 use pellucid::error::{Error, Kind, Result};
 use pellucid::model::config::Config;
-use pellucid::model::observer::Observer;
-use pellucid::model::site::Site;
+use pellucid::model::observer::{Observer, Text};
+use pellucid::model::site::{Site, Sizes};
 use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use std::path::Path;
@@ -47,9 +47,11 @@ fn main() -> Result<()> {
     let mut random = Random::new(9, 0);
     let ids: Vec<i32> = (0..B * t).map(|_| random.below(model.config.vocab) as i32).collect();
     let pool = Pool::new(0);
-    let mut observer = Observer::new(&model.config, B, t, &[Site::Logits], pool.threads())?;
-    observer.run(&pool, &model.weights, &ids)?;
-    let logits = observer.value(Site::Logits)?;
+    let site = Site::logits(&model.config);
+    let sizes = Sizes { b: B, t, s: 0 };
+    let mut observer = Observer::reading(&model.config, sizes, &[site], pool.threads())?;
+    observer.run(&pool, &model.weights, Text::of(&ids))?;
+    let logits = observer.value(site)?;
     let v = model.config.vocab;
     let json = serde_json::json!({
         "ids": ids.chunks(t).collect::<Vec<_>>(),

@@ -54,12 +54,7 @@ impl<'t> Planner<'t> {
                 consumers[v.0].push(i);
             }
         }
-        let mut requires_grad = vec![false; tape.values.len()];
-        for node in &tape.nodes {
-            let needed = node.params.iter().any(|p| tape.params[p.0].trainable)
-                || node.inputs.iter().any(|v| requires_grad[v.0]);
-            node.outputs.iter().for_each(|v| requires_grad[v.0] = needed);
-        }
+        let requires_grad = tape.need_gradients();
         let keep = tape
             .nodes
             .iter()

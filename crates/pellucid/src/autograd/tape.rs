@@ -52,6 +52,8 @@ pub(super) struct ValueInfo {
     pub(super) len: usize,
     pub(super) producer: usize,
     pub(super) kept: bool,
+    /// A gradient is wanted here even if no parameter needs it.
+    pub(super) wanted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +149,11 @@ impl Tape {
         self.values[value.0].kept = true;
     }
 
+    /// Demands the gradient of a value, though no parameter before it needs one.
+    pub fn want_gradient(&mut self, value: Value) {
+        self.values[value.0].wanted = true;
+    }
+
     /// Elements of a value.
     #[must_use]
     pub fn len(&self, value: Value) -> usize {
@@ -157,6 +164,20 @@ impl Tape {
     pub(super) fn trained(&self) -> usize {
         let ends = self.params.iter().filter(|p| p.trainable).map(|p| p.range.end);
         ends.max().unwrap_or(0).next_multiple_of(16)
+    }
+
+    /// Of each value: whether a parameter before it is trained, or somebody wants its gradient or that of a value
+    /// before it.
+    pub(super) fn need_gradients(&self) -> Vec<bool> {
+        let mut need = vec![false; self.values.len()];
+        for node in &self.nodes {
+            let needed = node.params.iter().any(|p| self.params[p.0].trainable)
+                || node.inputs.iter().any(|v| need[v.0]);
+            for v in &node.outputs {
+                need[v.0] = needed || self.values[v.0].wanted;
+            }
+        }
+        need
     }
 
     /// Says that parameters which `frozen` names need no gradient.
@@ -247,7 +268,7 @@ impl Tape {
         let mut outputs = Operands::new();
         for &len in lens {
             outputs.push(Value(self.values.len()));
-            self.values.push(ValueInfo { len, producer, kept: false });
+            self.values.push(ValueInfo { len, producer, kept: false, wanted: false });
         }
         self.nodes.push(Node {
             operation,

@@ -2,33 +2,12 @@
 
 use super::logit_lens::visible;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Config, Positions};
-use crate::ops::attention::{AttentionDims, Mask, Rule, SelfAttention};
 use std::fmt::Write;
 
 /// Darkness in five steps; each step is a fifth of the attention.
 const SHADES: [&str; 5] = ["  ", "░░", "▒▒", "▓▓", "██"];
 /// Columns that labels may take.
 const LABEL: usize = 12;
-
-/// A head's pattern (T, T) from a block's queries, keys and values `qkv` (T, (H + 2K) D), as
-/// [`Site::Qkv`](crate::model::site::Site::Qkv) gives them for one row.
-///
-/// # Errors
-/// A head that the model lacks, or another number of elements.
-pub fn pattern(config: &Config, qkv: &[f32], head: usize) -> Result<Vec<f32>> {
-    let t = qkv.len() / config.qkv_width();
-    if qkv.len() != t * config.qkv_width() {
-        let message = format!("{} elements are no rows of {}", qkv.len(), config.qkv_width());
-        return Err(Error::new(Kind::Shape, "attention_map", message));
-    }
-    let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
-    let dims = AttentionDims { b: 1, t, s: t, h, kv, d };
-    let mask = Mask { window: config.window, ..Mask::CAUSAL };
-    let alibi = config.positions == Positions::Alibi;
-    let op = SelfAttention::new(dims, Rule { alibi, ..Rule::new(mask, d) })?;
-    op.pattern(qkv, &[], &[], 0, head)
-}
 
 /// `pattern` (T, S): row `t` says how query `t` shares its attention among the `S` keys.
 /// A row per query, two columns of blocks per key; keys are named above, one letter per line.

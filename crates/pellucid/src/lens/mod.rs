@@ -4,9 +4,27 @@
 
 /// Who looks at whom: a head's pattern as text or SVG.
 pub mod attention_map;
+/// Who wrote this score: direct logit attribution.
+pub mod attribution;
+/// A rank-one edit of a stored fact.
+pub mod fact_edit;
+/// A table of numbers as a picture.
+pub mod heat_map;
 /// What the stream would say at each depth.
 pub mod logit_lens;
+/// What is asked of scores.
+pub mod metric;
+/// Sites by name: exact, by glob, or as other tools call them.
+pub mod names;
+/// Activation and attribution patching.
+pub mod patching;
 /// Named, shaped values of one run.
 pub mod record;
+/// A model that is looked into.
+pub mod subject;
+/// Many changed runs at once.
+pub mod sweep;
 #[cfg(test)]
 mod tests;
+/// Where a fact's answer can be brought back.
+pub mod tracing;

@@ -1,11 +1,19 @@
 //! What is shown is what the model computed.
 
-use super::{attention_map, logit_lens};
+use super::logit_lens;
 use crate::backend::cpu::pool::Pool;
 use crate::model::config::Config;
-use crate::model::observer::Observer;
-use crate::model::site::Site;
+use crate::model::observer::{Observer, Text};
+use crate::model::readout::Readout;
+use crate::model::site::{Part, Site, Sizes};
 use crate::model::weights::Weights;
+
+const T: usize = 11;
+const SITES: [Site; 3] = [
+    Site { side: crate::model::site::Side::Only, layer: 1, part: Part::ResidPost },
+    Site { side: crate::model::site::Side::Only, layer: 0, part: Part::UnembedIn },
+    Site { side: crate::model::site::Side::Only, layer: 0, part: Part::UnembedOut },
+];
 
 fn small(base: Config) -> Config {
     let kv_heads = if base.kv_heads == base.heads { 4 } else { 2 };
@@ -17,11 +25,17 @@ fn small(base: Config) -> Config {
 fn observe(config: &Config) -> (Observer, Weights) {
     let mut weights = Weights::init(config, 5);
     weights.data_mut().iter_mut().for_each(|w| *w *= 4.0);
-    let sites = [Site::Qkv(1), Site::Heads(1), Site::Block(1), Site::Logits];
-    let mut observer = Observer::new(config, 1, 11, &sites, 1).unwrap();
-    let ids: Vec<i32> = (0..11).map(|i| (i * 7) % 50).collect();
-    observer.run(&Pool::new(1), &weights, &ids).unwrap();
+    let mut observer = Observer::reading(config, Sizes { b: 1, t: T, s: 0 }, &SITES, 1).unwrap();
+    let ids: Vec<i32> = (0..T as i32).map(|i| (i * 7) % 50).collect();
+    observer.run(&Pool::new(1), &weights, Text::of(&ids)).unwrap();
     (observer, weights)
+}
+
+fn close(got: &[f32], want: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), want.len());
+    for (a, b) in got.iter().zip(want) {
+        assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{a} {b}");
+    }
 }
 
 #[test]
@@ -29,44 +43,19 @@ fn the_lens_after_the_last_block_reads_the_models_own_logits() {
     for base in [Config::gpt2(), Config::llama()] {
         let config = small(base);
         let (observer, weights) = observe(&config);
-        let stream = observer.value(Site::Block(1)).unwrap();
-        let logits = observer.value(Site::Logits).unwrap();
+        let (stream, logits) =
+            (observer.value(SITES[0]).unwrap(), observer.value(SITES[2]).unwrap());
         for t in [0, 10] {
             let row = &stream[t * config.width..][..config.width];
             let read = logit_lens::read(&config, &weights, row).unwrap();
-            for (a, b) in read.iter().zip(&logits[t * config.vocab..]) {
-                let error = (a - b).abs();
-                assert!(error <= 1e-3 * b.abs().max(1.0), "{a} {b}");
-            }
+            close(&read, &logits[t * config.vocab..][..config.vocab], 1e-3);
         }
+        let pool = Pool::new(2);
+        let mut readout = Readout::new(&config, false, 2).unwrap();
+        close(&readout.read(&pool, &weights, stream).unwrap(), logits, 1e-4);
+        let normed = observer.value(SITES[1]).unwrap();
+        let mut readout = Readout::new(&config, true, 2).unwrap();
+        close(&readout.read(&pool, &weights, normed).unwrap(), logits, 1e-4);
         assert!(logit_lens::read(&config, &weights, &stream[..5]).is_err());
-    }
-}
-
-#[test]
-fn patterns_are_causal_and_weigh_the_values_that_the_heads_read() {
-    for base in [Config::gpt2(), Config::llama()] {
-        let config = small(base);
-        let (observer, _) = observe(&config);
-        let qkv = observer.value(Site::Qkv(1)).unwrap();
-        let heads = observer.value(Site::Heads(1)).unwrap();
-        let (row, d, t) = (config.qkv_width(), config.head_width, 11);
-        for head in 0..config.heads {
-            let pattern = attention_map::pattern(&config, qkv, head).unwrap();
-            let group = config.heads / config.kv_heads;
-            let value = (config.heads + config.kv_heads + head / group) * d;
-            for (i, p) in pattern.chunks(t).enumerate() {
-                assert!(p[i + 1..].iter().all(|&x| x == 0.0), "query {i} sees the future");
-                let mixed =
-                    |c: usize| -> f32 { (0..t).map(|s| p[s] * qkv[s * row + value + c]).sum() };
-                for c in 0..d {
-                    let want = heads[i * config.heads * d + head * d + c];
-                    let error = (mixed(c) - want).abs();
-                    assert!(error <= 1e-3 * want.abs().max(1.0), "{} {want}", mixed(c));
-                }
-            }
-        }
-        assert!(attention_map::pattern(&config, qkv, 99).is_err());
-        assert!(attention_map::pattern(&config, &qkv[1..], 0).is_err());
     }
 }

@@ -2,13 +2,14 @@
 
 use super::builder::{Builder, Purpose};
 use super::config::Positions;
-use super::residual;
-use super::site::Site;
-use crate::autograd::Value;
+use super::residual::{self, ATTENTION};
+use super::site::Part;
+use crate::autograd::{Ints, Param, Value};
 use crate::error::Result;
 use crate::ops::attention::{
-    AttentionDims, CachedAttention, Mask, RelativeBias, Rule, SelfAttention,
+    AttentionDims, CachedAttention, CrossAttention, Mask, RelativeBias, Rule, SelfAttention,
 };
+use crate::ops::attention_steps::{Mix, Scores, Softmax};
 use crate::ops::head_norm::{HeadNorm, HeadNormDims};
 use crate::ops::rotary::{self, Rotary};
 
@@ -17,26 +18,26 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
     let name = m.name(&format!("blocks.{layer}.attn"));
     let config = m.config;
     let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
-    let x = residual::read(m, &format!("{name}.norm"), stream)?;
+    let x = residual::read(m, &format!("{name}.norm"), (stream, layer), &ATTENTION)?;
     let (projection, columns) = (format!("{name}.qkv"), config.qkv_width());
     let qkv = residual::linear(m, &projection, (x, m.n(), config.width), columns, None)?;
+    let qkv = m.tap(Part::Q, layer, qkv)?;
     let qkv = normalise(m, &name, qkv)?;
     let qkv = rotate(m, qkv)?;
-    m.site(Site::Qkv(layer), qkv);
+    let qkv = if m.rotary.is_some() { m.tap(Part::RotQ, layer, qkv)? } else { qkv };
     m.tape.label(name.clone());
-    let mut rule = rule(m, layer);
+    let rule = rule(m, layer);
     let table = match rule.bias {
         Some(_) => vec![m.param(&m.name("relative"))?],
         None => vec![],
     };
     let heads = match m.purpose {
         Purpose::Train | Purpose::Observe => {
-            if m.drops() {
-                (rule.dropout, rule.stream) = (config.dropout, m.stream());
-            }
             let dims = AttentionDims { b: m.b, t: m.t, s: m.t, h, kv, d };
             let lengths = if rule.mask.padding { vec![m.inputs.new] } else { vec![] };
-            m.push(SelfAttention::new(dims, rule)?, &[qkv], &lengths, &table)?
+            let call = Call { dims, rule, lengths, table };
+            let sites = (Part::Scores, Part::Pattern, layer);
+            attend(m, &call, &[qkv], sites)?
         }
         Purpose::Extend { capacity } => {
             let dims = AttentionDims { b: m.b, t: m.t, s: capacity, h, kv, d };
@@ -46,11 +47,65 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
             m.tape.push_inference(op, &[qkv], &[m.inputs.past, m.inputs.new], &table, &states)?[0]
         }
     };
-    m.site(Site::Heads(layer), heads);
+    let heads = m.tap(Part::Z, layer, heads)?;
     let names = (&*format!("{name}.out"), &*format!("{name}.norm"));
-    let stream = residual::write(m, names, (heads, h * d), stream)?;
-    m.site(Site::AfterAttention(layer), stream);
-    Ok(stream)
+    residual::write(m, names, (heads, h * d), (stream, layer), &ATTENTION)
+}
+
+/// One attention over whole sequences.
+pub(super) struct Call {
+    pub(super) dims: AttentionDims,
+    /// Without dropout.
+    pub(super) rule: Rule,
+    pub(super) lengths: Vec<Ints>,
+    pub(super) table: Vec<Param>,
+}
+
+/// What the heads read: fused; in steps where somebody acts on scores or pattern; both where somebody only looks.
+/// `from` is qkv, or q and kv of another sequence.
+pub(super) fn attend(
+    m: &mut Builder<'_>,
+    call: &Call,
+    from: &[Value],
+    (scores, pattern, layer): (Part, Part, usize),
+) -> Result<Value> {
+    let acts = m.acts(scores, layer) || m.acts(pattern, layer);
+    if !acts {
+        if m.wants(scores, layer) || m.wants(pattern, layer) {
+            in_steps(m, call, from, (scores, pattern, layer))?;
+        }
+        let mut rule = call.rule;
+        if m.drops() {
+            (rule.dropout, rule.stream) = (m.config.dropout, m.stream());
+        }
+        return if let [qkv] = *from {
+            m.push(SelfAttention::new(call.dims, rule)?, &[qkv], &call.lengths, &call.table)
+        } else {
+            m.push(CrossAttention::new(call.dims, rule)?, from, &call.lengths, &[])
+        };
+    }
+    let weights = in_steps(m, call, from, (scores, pattern, layer))?;
+    let weights = residual::dropout(m, weights)?;
+    let op = if from.len() == 1 { Mix::packed(call.dims)? } else { Mix::apart(call.dims)? };
+    m.push(op, &[weights, from[from.len() - 1]], &[], &[])
+}
+
+/// The pattern, (B, H, T, S), by way of the scores.
+fn in_steps(
+    m: &mut Builder<'_>,
+    call: &Call,
+    from: &[Value],
+    (scores, pattern, layer): (Part, Part, usize),
+) -> Result<Value> {
+    let AttentionDims { b, t, s, h, .. } = call.dims;
+    let op = match from.len() {
+        1 => Scores::packed(call.dims, call.rule)?,
+        _ => Scores::apart(call.dims, call.rule)?,
+    };
+    let x = m.push(op, from, &call.lengths, &call.table)?;
+    let x = m.tap(scores, layer, x)?;
+    let p = m.push(Softmax::new(b * h * t, s)?, &[x], &[], &[])?;
+    m.tap(pattern, layer, p)
 }
 
 /// How this block's scores become probabilities, in training without dropout.

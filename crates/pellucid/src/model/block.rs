@@ -4,19 +4,19 @@ use super::attention::attention;
 use super::builder::Builder;
 use super::cross::cross_attention;
 use super::feed_forward::feed_forward;
-use super::site::Site;
+use super::site::Part;
 use crate::autograd::Value;
 use crate::error::Result;
 
 /// The stream (B, T, C) after block `layer`.
 pub(super) fn block(m: &mut Builder<'_>, layer: usize, stream: Value) -> Result<Value> {
     m.tape.begin_segment();
+    let stream = m.tap(Part::ResidPre, layer, stream)?;
     let mut stream = attention(m, layer, stream)?;
     if let Some(memory) = m.memory {
         stream = cross_attention(m, layer, memory, stream)?;
     }
     let stream = feed_forward(m, layer, stream)?;
     m.tape.end_segment();
-    m.site(Site::Block(layer), stream);
     Ok(stream)
 }

@@ -2,8 +2,8 @@
 
 use super::config::{Architecture, Config, Positions};
 use super::parameters::{Stack, stacks};
-use super::site::Site;
 use super::stored_weights::StoredWeights;
+use super::watch::{Seen, Watch};
 use super::weights::parameters;
 use crate::autograd::{InferenceOp, Ints, Op, Param, Tape, Value};
 use crate::backend::cpu::gemm::Precision;
@@ -93,9 +93,12 @@ pub(super) struct Builder<'c> {
     stored: Option<&'c StoredWeights>,
     params: BTreeMap<String, Param>,
     streams: u32,
-    observed: Vec<Site>,
-    /// Observed sites and where they are.
-    pub(super) sites: Vec<(Site, Value)>,
+    /// The first block that is recorded; what it reads is then given.
+    pub(super) start: Option<usize>,
+    /// What is wanted of the run's insides.
+    pub(super) watch: Watch,
+    /// Where that is.
+    pub(super) seen: Seen,
 }
 
 impl<'c> Builder<'c> {
@@ -174,8 +177,9 @@ impl<'c> Builder<'c> {
             stored,
             params,
             streams: 0,
-            observed: vec![],
-            sites: vec![],
+            start: None,
+            watch: Watch::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -196,10 +200,6 @@ impl<'c> Builder<'c> {
     /// A parameter's whole name in the stack that is being recorded.
     pub(super) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.stack.prefix)
-    }
-
-    pub(super) fn observe(&mut self, sites: &[Site]) {
-        self.observed = sites.to_vec();
     }
 
     /// Rows of a (B, T, ..) value.
@@ -261,14 +261,6 @@ impl<'c> Builder<'c> {
         params: &[Param],
     ) -> Result<Value> {
         Ok(self.tape.push_inference(op, inputs, ints, params, &[])?[0])
-    }
-
-    /// Marks a value as the one to be seen at `site`.
-    pub(super) fn site(&mut self, site: Site, value: Value) {
-        if self.observed.contains(&site) && self.stack.prefix != "encoder." {
-            self.tape.keep(value);
-            self.sites.push((site, value));
-        }
     }
 }
 

@@ -6,15 +6,15 @@ use super::builder::{Builder, Purpose, Shape};
 use super::config::{Architecture, Config, Output};
 use super::head;
 use super::reader::{Reader, Wanted};
-use super::scorer::log_sum_exp;
 use super::stored_weights::StoredWeights;
+use super::transformer::given;
 use super::weights::Weights;
 use crate::autograd::{Plan, RunInfo, Session, Value};
 use crate::backend::buffer::Buffer;
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
-use crate::ops::given::Given;
+use crate::ops::objective::log_sum_exp;
 use std::sync::OnceLock;
 
 /// Rows of logits at a time.
@@ -228,8 +228,7 @@ impl Head {
         let shape = Shape { b: ROWS, t: 1, s: usize::from(config.has_source()) };
         let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, stored)?;
         let n = ROWS * config.width;
-        let state = m.tape.state(n);
-        let x = m.tape.push_inference(Given(n), &[], &[], &[], &[state])?[0];
+        let x = given(&mut m, n)?;
         let logits = head::logits(&mut m, x)?;
         m.tape.keep(logits);
         let session = Session::new(Plan::infer(m.tape, threads)?);

@@ -1,11 +1,12 @@
 //! Cross-attention: what a decoder's position reads of the source (Vaswani et al. 2017, section 3.2.3).
 
-use super::attention::rule;
+use super::attention::{Call, attend, rule};
 use super::builder::{Builder, Memory};
-use super::residual;
+use super::residual::{self, CROSS};
+use super::site::Part;
 use crate::autograd::Value;
 use crate::error::Result;
-use crate::ops::attention::{AttentionDims, CrossAttention, Mask, RememberedAttention, Rule};
+use crate::ops::attention::{AttentionDims, Mask, RememberedAttention, Rule};
 
 /// What position `t` reads from the encoder's positions, added to the stream (B, T, C).
 pub(super) fn cross_attention(
@@ -17,19 +18,20 @@ pub(super) fn cross_attention(
     let name = m.name(&format!("blocks.{layer}.cross"));
     let config = m.config;
     let (h, kv, d) = (config.heads, config.kv_heads, config.head_width);
-    let x = residual::read(m, &format!("{name}.norm"), stream)?;
+    let x = residual::read(m, &format!("{name}.norm"), (stream, layer), &CROSS)?;
     let q = residual::linear(m, &format!("{name}.q"), (x, m.n(), config.width), h * d, None)?;
+    let q = m.tap(Part::CrossQ, layer, q)?;
     // Distances between two texts mean nothing.
-    let mut rule = Rule { mask: Mask::PADDING, alibi: false, bias: None, ..rule(m, layer) };
+    let rule = Rule { mask: Mask::PADDING, alibi: false, bias: None, ..rule(m, layer) };
     let heads = match memory {
         Memory::Encoded { x, s, lengths } => {
             let kv_values = keys_and_values(m, layer, (x, m.b * s))?;
+            let kv_values = m.tap(Part::CrossK, layer, kv_values)?;
             m.tape.label(name.clone());
-            if m.drops() {
-                (rule.dropout, rule.stream) = (config.dropout, m.stream());
-            }
             let dims = AttentionDims { b: m.b, t: m.t, s, h, kv, d };
-            m.push(CrossAttention::new(dims, rule)?, &[q, kv_values], &[lengths], &[])?
+            let call = Call { dims, rule, lengths: vec![lengths], table: vec![] };
+            let sites = (Part::CrossScores, Part::CrossPattern, layer);
+            attend(m, &call, &[q, kv_values], sites)?
         }
         Memory::Remembered { rows, s, lengths } => {
             m.tape.label(name.clone());
@@ -40,8 +42,9 @@ pub(super) fn cross_attention(
             m.tape.push_inference(op, &[q], &[lengths], &[], &[state])?[0]
         }
     };
+    let heads = m.tap(Part::CrossZ, layer, heads)?;
     let names = (&*format!("{name}.out"), &*format!("{name}.norm"));
-    residual::write(m, names, (heads, h * d), stream)
+    residual::write(m, names, (heads, h * d), (stream, layer), &CROSS)
 }
 
 /// Keys and values of `rows` vectors that the encoder made, for block `layer` of the decoder: (rows, 2 K D).

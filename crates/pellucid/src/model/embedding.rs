@@ -4,11 +4,14 @@ use super::builder::Builder;
 use super::config::Positions;
 use super::norm::norm;
 use super::residual;
-use super::site::Site;
-use crate::autograd::Value;
+use super::site::Part;
+use crate::autograd::{Ints, Param, Value};
+use crate::backend::cpu::stored::StoredMatrix;
 use crate::error::Result;
 use crate::ops::embedding::stored::StoredEmbedding;
 use crate::ops::embedding::{self, Embedding};
+use crate::ops::residual::Residual;
+use std::sync::Arc;
 
 /// Looks up each token's vector and adds its position's: (B, T) ids to the stream (B, T, C).
 pub(super) fn embed(m: &mut Builder<'_>) -> Result<Value> {
@@ -42,18 +45,77 @@ pub(super) fn embed(m: &mut Builder<'_>) -> Result<Value> {
         params.push(m.param(&m.name("embedding.segment"))?);
     }
     let scale = if config.scaled_embedding { (config.width as f32).sqrt() } else { 1.0 };
-    let op = Embedding::new(m.b, m.t, config.width, vocab, positions, scale)
-        .with_offset(config.position_offset)
-        .with_segments(config.segments);
-    let mut x = match table {
-        None => m.push(op, &[], &ints, &params)?,
-        Some(table) => m.push_inference(StoredEmbedding::new(op, table), &[], &ints, &params)?,
+    let whole = Sum { vocab, positions, scale, segments: config.segments };
+    let mut x = if m.wants(Part::Embed, 0) || m.wants(Part::PosEmbed, 0) {
+        in_parts(m, &whole, &table, &ints, &params)?
+    } else {
+        look_up(m, &whole, &table, &ints, &params)?
     };
     if config.embedding_norm {
         let name = m.name("embedding.norm");
         x = norm(m, &name, (x, m.n()))?;
     }
-    let x = residual::dropout(m, x)?;
-    m.site(Site::Embedding, x);
+    residual::dropout(m, x)
+}
+
+/// What is added up for each token.
+#[derive(Clone, Copy)]
+struct Sum {
+    vocab: usize,
+    positions: embedding::Positions,
+    scale: f32,
+    segments: usize,
+}
+
+/// The sum in one pass. `table` holds the tokens' vectors where they are stored; parameters are those of the tokens
+/// where they are not, of positions and of segments.
+fn look_up(
+    m: &mut Builder<'_>,
+    sum: &Sum,
+    table: &Option<Arc<StoredMatrix>>,
+    ints: &[Ints],
+    params: &[Param],
+) -> Result<Value> {
+    let Sum { vocab, positions, scale, segments } = *sum;
+    let op = Embedding::new(m.b, m.t, m.config.width, vocab, positions, scale)
+        .with_offset(m.config.position_offset)
+        .with_segments(segments);
+    match table {
+        None => m.push(op, &[], ints, params),
+        Some(table) => {
+            let op = StoredEmbedding::new(op, Arc::clone(table));
+            m.push_inference(op, &[], ints, params)
+        }
+    }
+}
+
+/// The sum term by term, to the same bits: a term is the sum with the tokens' vectors times 0.
+fn in_parts(
+    m: &mut Builder<'_>,
+    whole: &Sum,
+    table: &Option<Arc<StoredMatrix>>,
+    ints: &[Ints],
+    params: &[Param],
+) -> Result<Value> {
+    let none = Sum { positions: embedding::Positions::None, segments: 0, ..*whole };
+    let own = params.len().min(usize::from(table.is_none()));
+    let (token, rest) = params.split_at(own);
+    let x = look_up(m, &none, table, &ints[..2], token)?;
+    let mut x = m.tap(Part::Embed, 0, x)?;
+    let n = m.tape.len(x);
+    let learned = usize::from(matches!(whole.positions, embedding::Positions::Learned { .. }));
+    if whole.positions != embedding::Positions::None {
+        let sum = Sum { positions: whole.positions, scale: 0.0, ..none };
+        let these = [token, &rest[..learned]].concat();
+        let p = look_up(m, &sum, table, &ints[..2], &these)?;
+        let p = m.tap(Part::PosEmbed, 0, p)?;
+        x = m.push(Residual::new(n)?, &[x, p], &[], &[])?;
+    }
+    if whole.segments > 0 {
+        let sum = Sum { segments: whole.segments, scale: 0.0, ..none };
+        let these = [token, &rest[learned..]].concat();
+        let s = look_up(m, &sum, table, ints, &these)?;
+        x = m.push(Residual::new(n)?, &[x, s], &[], &[])?;
+    }
     Ok(x)
 }

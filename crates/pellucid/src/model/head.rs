@@ -5,7 +5,7 @@ use super::builder::Builder;
 use super::config::{Config, Output, Pooling};
 use super::norm::norm;
 use super::residual;
-use super::site::Site;
+use super::site::Part;
 use super::train_graph::IGNORE;
 use crate::autograd::{Ints, Operands, Param, Value};
 use crate::error::{Error, Kind, Result};
@@ -80,8 +80,7 @@ pub(super) fn pooled(m: &mut Builder<'_>, x: Value) -> Result<Value> {
 pub(super) fn logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
     let (n, x) = features(m, x)?;
     let logits = project(m, n, x)?;
-    m.site(Site::Logits, logits);
-    Ok(logits)
+    m.tap(Part::UnembedOut, 0, logits)
 }
 
 /// What the head's matrix reads: as many vectors as it gives rows of scores.

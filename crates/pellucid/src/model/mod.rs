@@ -31,18 +31,26 @@ mod norm;
 mod parameters;
 /// Scores and vectors of whole texts.
 pub mod reader;
+/// Vectors of the stream, read through the head.
+pub mod readout;
 mod recurrent;
 mod residual;
 mod source;
+/// The rest of a run, from a block and a position on.
+pub mod tail;
 mod transformer;
+/// What is wanted of a run's insides.
+pub mod watch;
 
 /// How probable texts are after others.
 pub mod continuations;
 /// Inference with a KV cache.
 pub mod decoder;
+/// Which elements of a site, and what becomes of them.
+pub mod edit;
 /// Who may look at whom, drawn.
 pub mod mask;
-/// A forward pass whose insides can be read.
+/// A run whose insides are read and changed.
 pub mod observer;
 /// Loss with stored weights.
 pub mod scorer;

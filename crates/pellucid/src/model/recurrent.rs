@@ -6,7 +6,7 @@
 
 use super::builder::{Builder, Memory, Purpose};
 use super::residual;
-use super::site::Site;
+use super::site::Part;
 use crate::autograd::Value;
 use crate::backend::cpu::gemm::Precision;
 use crate::error::Result;
@@ -20,7 +20,7 @@ pub(super) fn layers(m: &mut Builder<'_>, mut stream: Value) -> Result<Value> {
         stream = lstm(m, layer, stream)?;
         stream = residual::dropout(m, stream)?;
         m.tape.end_segment();
-        m.site(Site::Block(layer), stream);
+        stream = m.tap(Part::ResidPost, layer, stream)?;
     }
     match m.memory {
         None => Ok(stream),

@@ -12,6 +12,7 @@ use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::backend::cpu::stored::StoredMatrix;
 use crate::error::{Error, Kind, Result};
+use crate::ops::objective::log_sum_exp;
 use std::sync::Arc;
 
 /// Rows of logits at a time.
@@ -102,11 +103,4 @@ fn loss(logits: &[f32], target: i32) -> Result<f64> {
         return Err(Error::new(Kind::Input, "score", message));
     };
     Ok(log_sum_exp(logits) - f64::from(right))
-}
-
-/// `ln Σ exp(logits)`.
-pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
-    f64::from(largest) + sum.ln()
 }

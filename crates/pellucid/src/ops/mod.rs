@@ -11,6 +11,7 @@ pub mod adamw;
 pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
+pub mod attention_steps;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
 /// Zeroing at random while training.
@@ -21,6 +22,7 @@ pub mod embedding;
 pub mod given;
 /// Queries and keys, each head normalised.
 pub mod head_norm;
+pub mod head_results;
 /// Each row's last real position.
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
@@ -31,6 +33,9 @@ pub mod low_rank;
 pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
+pub mod norm_steps;
+/// A number made of scores.
+pub mod objective;
 /// One vector for a whole text.
 pub mod pool;
 /// The residual stream: adding what a layer writes.
@@ -43,6 +48,8 @@ pub mod scale;
 pub mod simd;
 /// The loss of regression.
 pub mod squared_error;
+/// A place where what flows by is changed, and its gradient seen.
+pub mod tap;
 
 /// What PyTorch says.
 #[cfg(test)]

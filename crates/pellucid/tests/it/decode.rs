@@ -1,6 +1,6 @@
 //! The KV cache changes nothing, and neither does the company in a batch.
 
-use crate::support::{distance, ids, shared, zoo};
+use crate::support::{distance, ids, logits, shared, zoo};
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::checkpoint::import_llama2c;
 use pellucid::generate::{
@@ -9,17 +9,13 @@ use pellucid::generate::{
 };
 use pellucid::model::config::Config;
 use pellucid::model::decoder::{Decoder, MOST_VERIFIED};
-use pellucid::model::observer::Observer;
-use pellucid::model::site::Site;
 use pellucid::model::weights::Weights;
 
 const T: usize = 20;
 
 /// Logits (T, V) of one row without any cache.
 fn whole(config: &Config, weights: &Weights, row: &[i32]) -> Vec<f32> {
-    let mut observer = Observer::new(config, 1, row.len(), &[Site::Logits], 2).unwrap();
-    observer.run(&Pool::new(2), weights, row).unwrap();
-    observer.value(Site::Logits).unwrap().to_vec()
+    logits(config, weights, 1, row)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is saved loads back with the same logits, whatever the architecture.
 
-use crate::parity::logits;
+use crate::support::logits;
 use crate::support::{ids, zoo};
 use pellucid::checkpoint::{GenerationConfig, StoredType, load, save};
 use pellucid::model::weights::Weights;

@@ -5,6 +5,7 @@ mod adapters;
 mod cost;
 mod ctranslate2;
 mod decode;
+mod examples;
 mod families;
 mod folders;
 mod gguf;

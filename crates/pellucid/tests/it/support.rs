@@ -1,11 +1,24 @@
 //! Small models of every kind, and where shared data lies.
 
+use pellucid::backend::cpu::pool::Pool;
 use pellucid::model::config::{
     ActivationKind, Config, Core, NormKind, NormPlacement, Output, Pooling, Positions,
     RotaryScaling,
 };
+use pellucid::model::observer::{Observer, Text};
+use pellucid::model::site::{Site, Sizes};
+use pellucid::model::weights::Weights;
 use pellucid::tensor::random::Random;
 use std::path::{Path, PathBuf};
+
+/// Logits (B, T, V) of whole rows.
+pub(crate) fn logits(config: &Config, weights: &Weights, b: usize, ids: &[i32]) -> Vec<f32> {
+    let sizes = Sizes { b, t: ids.len() / b, s: 0 };
+    let site = Site::logits(config);
+    let mut observer = Observer::reading(config, sizes, &[site], 2).expect("a plan");
+    observer.run(&Pool::new(2), weights, Text::of(ids)).expect("a run");
+    observer.value(site).expect("logits").to_vec()
+}
 
 /// A tiny model of a preset.
 pub(crate) fn tiny(preset: &str) -> Config {

@@ -1,0 +1,243 @@
+//! Activation patching (Vig et al. 2020; Meng et al. 2022): what of a clean run, put into a corrupted one, brings the
+//! answer back; and attribution patching (Nanda 2023; Syed et al. 2023), its estimate by one gradient.
+
+use super::metric::Metric;
+use super::subject::Subject;
+use super::sweep::{Cell, Forecast, Patch, Sweep};
+use crate::error::{Error, Kind, Result};
+use crate::model::edit::Pick;
+use crate::model::observer::{End, Observer, Text};
+use crate::model::site::{Part, Site};
+use crate::model::watch::Watch;
+use crate::ops::tap::Change;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Two texts of equal length that differ in what the answer hangs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The text whose insides are put in.
+    pub clean: &'a [i32],
+    /// The text they are put into.
+    pub corrupted: &'a [i32],
+}
+
+/// What a cell of a map puts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// A site of each block, at each position: block × position.
+    Positions(Part),
+    /// A head of each block, at all positions: block × head.
+    Heads(Part),
+    /// A head of each block at each position: (block, head) × position.
+    HeadPositions(Part),
+}
+
+/// A map of numbers with its axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Names of the rows.
+    pub rows: Vec<String>,
+    /// Number of columns: positions or heads.
+    pub columns: usize,
+    /// The metric in each cell, row-major.
+    pub values: Vec<f64>,
+    /// Of the clean run.
+    pub clean: f64,
+    /// Of the corrupted run.
+    pub corrupted: f64,
+}
+
+impl Map {
+    /// As shares of the way from the corrupted run to the clean one: 0 nothing, 1 all of it.
+    #[must_use]
+    pub fn shares(&self) -> Vec<f64> {
+        let way = self.clean - self.corrupted;
+        self.values.iter().map(|v| (v - self.corrupted) / way).collect()
+    }
+}
+
+/// A cell of a map: where, and what is picked along the axes after B.
+struct Place {
+    site: Site,
+    region: Vec<Pick>,
+    /// Elements of the site of one row (B = 1).
+    elements: Vec<Range<usize>>,
+}
+
+/// All cells of a map, in its order, and its rows' names and columns.
+fn places(subject: Subject<'_>, t: usize, grid: Grid) -> Result<(Vec<Place>, Vec<String>, usize)> {
+    let config = subject.config;
+    let (part, by_head) = match grid {
+        Grid::Positions(part) => (part, false),
+        Grid::Heads(part) | Grid::HeadPositions(part) => (part, true),
+    };
+    let axes = part.axes();
+    let (heads, d) = match axes {
+        "BTHD" => (config.heads, config.head_width),
+        "BTKD" => (config.kv_heads, config.head_width),
+        "BHTS" if matches!(grid, Grid::Heads(_)) => (config.heads, t * t),
+        "BTC" | "BTF" if !by_head => (1, 0),
+        _ => {
+            let message = format!("{} has axes {axes}", part.name());
+            return Err(Error::new(Kind::Input, "patching", message).hint(
+                "heads are told apart in hook_z, q, k, v and pattern, positions in all but pattern",
+            ));
+        }
+    };
+    let width = if part.axes() == "BTF" { config.hidden } else { config.width };
+    let (mut places, mut rows) = (vec![], vec![]);
+    for layer in 0..config.layers {
+        let site = Site::block(layer, part);
+        if let Some(why) = site.missing(config) {
+            return Err(Error::new(
+                Kind::Input,
+                "patching",
+                format!("{site} would not fire: {why}"),
+            ));
+        }
+        let at = |p: usize, h: usize| (p * heads + h) * d..(p * heads + h + 1) * d;
+        match grid {
+            Grid::Positions(_) => {
+                rows.push(format!("block {layer}"));
+                places.extend((0..t).map(|p| Place {
+                    site,
+                    region: vec![Pick::one(p)],
+                    elements: std::iter::once(p * width..(p + 1) * width).collect(),
+                }));
+            }
+            Grid::Heads(_) if axes == "BHTS" => {
+                rows.push(format!("block {layer}"));
+                places.extend((0..heads).map(|h| Place {
+                    site,
+                    region: vec![Pick::one(h)],
+                    elements: std::iter::once(h * d..(h + 1) * d).collect(),
+                }));
+            }
+            Grid::Heads(_) => {
+                rows.push(format!("block {layer}"));
+                places.extend((0..heads).map(|h| Place {
+                    site,
+                    region: vec![Pick::All, Pick::one(h)],
+                    elements: (0..t).map(|p| at(p, h)).collect(),
+                }));
+            }
+            Grid::HeadPositions(_) => {
+                for h in 0..heads {
+                    rows.push(format!("block {layer} head {h}"));
+                    places.extend((0..t).map(|p| Place {
+                        site,
+                        region: vec![Pick::one(p), Pick::one(h)],
+                        elements: std::iter::once(at(p, h)).collect(),
+                    }));
+                }
+            }
+        }
+    }
+    let columns = if matches!(grid, Grid::Heads(_)) { heads } else { t };
+    Ok((places, rows, columns))
+}
+
+fn check(pair: Pair<'_>) -> Result<usize> {
+    let (a, b) = (pair.clean.len(), pair.corrupted.len());
+    if a == b && a > 0 {
+        return Ok(a);
+    }
+    let message = format!("the clean text has {a} tokens, the corrupted one {b}");
+    Err(Error::new(Kind::Input, "patching", message)
+        .hint("both need the same number, so that positions mean the same"))
+}
+
+/// Puts clean values into the corrupted run, a cell at a time. `begin` sees what it will cost and may refuse; `each`
+/// hears how many cells are done.
+///
+/// # Errors
+/// Texts of different lengths; a site that the model lacks; whatever `begin` and `each` give.
+pub fn patch(
+    subject: Subject<'_>,
+    pair: Pair<'_>,
+    metric: &Metric,
+    grid: Grid,
+    begin: &mut dyn FnMut(&Forecast) -> Result<()>,
+    each: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Map> {
+    let t = check(pair)?;
+    let (places, rows, columns) = places(subject, t, grid)?;
+    let mut sites: Vec<Site> = places.iter().map(|p| p.site).collect();
+    sites.dedup();
+    let clean = subject.run(Text::of(pair.clean), 1, Watch::capture(&sites), End::Last)?;
+    let sweep = Sweep::new(subject, pair.corrupted, 1, vec![])?;
+    let mut values = BTreeMap::new();
+    for &site in &sites {
+        values.insert(site, clean.read(site)?);
+    }
+    let cells: Vec<Cell> = places
+        .into_iter()
+        .map(|place| {
+            let from = &values[&place.site];
+            let new: Vec<f32> =
+                place.elements.iter().flat_map(|r| from[r.clone()].iter().copied()).collect();
+            let change = Change::Set(new.into());
+            Cell {
+                base: 0,
+                patches: vec![Patch { site: place.site, region: place.region, change }],
+            }
+        })
+        .collect();
+    begin(&sweep.forecast(&cells))?;
+    let mut map = Map {
+        rows,
+        columns,
+        values: vec![f64::NAN; cells.len()],
+        clean: metric.of(clean.last_scores()?)?,
+        corrupted: metric.of(sweep.scores())?,
+    };
+    let mut done = 0;
+    sweep.run(&cells, &mut |cell, scores| {
+        map.values[cell] = metric.of(scores)?;
+        done += 1;
+        each(done)
+    })?;
+    Ok(map)
+}
+
+/// The same map to first order, by one run forward and back: corrupted value + gradient · (clean - corrupted).
+///
+/// # Errors
+/// As [`patch`].
+pub fn estimate(subject: Subject<'_>, pair: Pair<'_>, metric: &Metric, grid: Grid) -> Result<Map> {
+    let t = check(pair)?;
+    let (places, rows, columns) = places(subject, t, grid)?;
+    let mut sites: Vec<Site> = places.iter().map(|p| p.site).collect();
+    sites.dedup();
+    let logits = Site::logits(subject.config);
+    let with_logits: Vec<Site> = sites.iter().copied().chain([logits]).collect();
+    let clean = subject.observe(Text::of(pair.clean), 1, &with_logits)?;
+    let watch = Watch { capture: with_logits, gradient: sites.clone(), edit: vec![] };
+    let sizes = subject.sizes(&Text::of(pair.corrupted), 1);
+    let mut run =
+        Observer::new(subject.config, sizes, watch, End::Objective, subject.pool.threads())?;
+    run.ask(metric.terms(t - 1));
+    run.run(subject.pool, subject.weights, Text::of(pair.corrupted))?;
+    let v = subject.config.outputs();
+    let last = |o: &Observer| -> Result<f64> { metric.of(&o.value(logits)?[(t - 1) * v..]) };
+    let (clean_value, corrupted) = (last(&clean)?, last(&run)?);
+    let slope = if matches!(metric, Metric::Probability(_)) { corrupted } else { 1.0 };
+    let mut products = BTreeMap::new();
+    for &site in &sites {
+        let (a, b, g) = (clean.read(site)?, run.read(site)?, run.gradient(site)?);
+        // Where nobody may look both are -inf, and nothing is to be moved.
+        let product = |((a, b), g): ((&f32, &f32), &f32)| {
+            if a == b { 0.0 } else { f64::from(*g) * (f64::from(*a) - f64::from(*b)) }
+        };
+        let all: Vec<f64> = a.iter().zip(&b).zip(&g).map(product).collect();
+        products.insert(site, all);
+    }
+    let value = |place: &Place| -> f64 {
+        let all = &products[&place.site];
+        let sum: f64 = place.elements.iter().flat_map(|r| &all[r.clone()]).sum();
+        corrupted + slope * sum
+    };
+    let values = places.iter().map(value).collect();
+    Ok(Map { rows, columns, values, clean: clean_value, corrupted })
+}
