@@ -34,6 +34,10 @@ pub(crate) enum Command {
     Tokenize(cmd::tokenize::Tokenize),
     /// Parameters, memory and FLOPs of a model folder, a run, a preset or a config file
     Inspect(cmd::inspect::Inspect),
+    /// Look inside: attention, the logit lens, who wrote a score, patching, causal tracing, an edited fact
+    Lens(cmd::lens::Lens),
+    /// Try the exact laws of a glass box on a model, and say by how much each holds
+    Verify(cmd::verify::Verify),
     /// Bring a model from elsewhere: `transformers`, LoRA factors, GGUF, CTranslate2, llama2.c, the Hugging Face Hub
     Import(cmd::import::Import),
     /// Write a model for `transformers` or, as GGUF, for llama.cpp; LoRA factors are merged

@@ -101,6 +101,12 @@ impl Error {
         self.0.kind
     }
 
+    /// What came and which rule it breaks.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The room or operation that refused.
     #[must_use]
     pub fn operation(&self) -> &'static str {

@@ -11,10 +11,12 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod lens;
 pub(crate) mod quantise;
 pub(crate) mod tokenize;
 pub(crate) mod train;
 pub(crate) mod translate;
+pub(crate) mod verify;
 
 use crate::args::Command;
 use pellucid::error::Result;
@@ -31,6 +33,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Eval(c) => c.run(),
         Command::Tokenize(c) => c.run(),
         Command::Inspect(c) => c.run(),
+        Command::Lens(c) => c.run(),
+        Command::Verify(c) => c.run(),
         Command::Import(c) => c.run(),
         Command::Export(c) => c.run(),
         Command::Quantise(c) => c.run(),

@@ -18,6 +18,8 @@ pub mod metric;
 pub mod names;
 /// Activation and attribution patching.
 pub mod patching;
+/// A change that reaches only some of those after it.
+pub mod path_patching;
 /// Named, shaped values of one run.
 pub mod record;
 /// A model that is looked into.
@@ -28,3 +30,5 @@ pub mod sweep;
 mod tests;
 /// Where a fact's answer can be brought back.
 pub mod tracing;
+/// The exact laws of a glass box, on any model.
+pub mod verify;

@@ -10,6 +10,7 @@ mod families;
 mod folders;
 mod gguf;
 mod hf;
+mod lens;
 mod model;
 mod observe;
 mod parity;

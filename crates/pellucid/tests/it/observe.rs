@@ -158,7 +158,9 @@ fn an_ablated_head_is_one_whose_output_is_not_read() {
     for row in out.chunks_exact_mut(config.heads * d) {
         row[2 * d..3 * d].fill(0.0);
     }
-    let without = run(&Example { weights, ..example }, Watch::capture(&[logits]), End::Sites);
+    let mut other = example.clone();
+    other.weights = weights;
+    let without = run(&other, Watch::capture(&[logits]), End::Sites);
     let error = largest_error(observer.value(logits).unwrap(), without.value(logits).unwrap());
     assert!(error <= 1e-5, "{error}");
 }

@@ -32,6 +32,25 @@ fn flat(value: &Value) -> Vec<f32> {
     }
 }
 
+/// Golden logits by `tests/golden/make_transformers.py`.
+#[test]
+fn logits_of_transformers_checkpoints() {
+    for name in ["gpt2", "llama", "gpt2-untied-bf16", "llama-tied-shards"] {
+        let mut loaded = checkpoint::load(&golden(&format!("hf/{name}"))).unwrap();
+        let expected = json(&format!("hf/{name}/logits.json"));
+        let ids = flat_ids(&expected["ids"]);
+        let b = expected["ids"].as_array().unwrap().len();
+        let got = logits(&loaded.config, &loaded.weights, b, &ids);
+        let far = distance(&got, &flat(&expected["logits"]));
+        assert!(far <= 5e-5, "{name}: {far}");
+        println!("{name}: largest difference {far:.1e}");
+        // A single wrong weight shows.
+        loaded.weights.get_mut("blocks.0.mlp.in.weight").unwrap()[0] += 0.1;
+        let got = logits(&loaded.config, &loaded.weights, b, &ids);
+        assert!(distance(&got, &flat(&expected["logits"])) > 5e-4, "{name}");
+    }
+}
+
 /// Golden curves by `tests/golden/make_curve.py`: ten AdamW steps from the same weights.
 #[test]
 fn ten_training_steps_of_pytorch() {

@@ -1,0 +1,112 @@
+//! The model of a question, and its words.
+
+use crate::model::Model;
+use crate::out;
+use crate::plan;
+use clap::Args;
+use indicatif::ProgressBar;
+use pellucid::backend::cpu::pool::Pool;
+use pellucid::error::{Error, Kind, Result};
+use pellucid::lens::subject::Subject;
+use pellucid::lens::sweep::Forecast;
+use std::path::PathBuf;
+
+/// What every question needs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Looked {
+    /// A model folder or the folder of a run
+    model: PathBuf,
+    /// Threads; 0 takes all cores
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+}
+
+/// A model that was loaded to be looked into.
+pub(crate) struct Opened {
+    pub(crate) model: Model,
+    pub(crate) pool: Pool,
+}
+
+impl Looked {
+    pub(crate) fn open(&self) -> Result<Opened> {
+        Ok(Opened { model: Model::load(&self.model)?, pool: plan::pool(self.threads) })
+    }
+}
+
+impl Opened {
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { config: &self.model.config, weights: &self.model.weights, pool: &self.pool }
+    }
+
+    /// Ids of a text as a prompt.
+    pub(crate) fn ids(&self, text: &str) -> Result<Vec<i32>> {
+        Ok(self.model.encode(text)?.into_iter().map(|id| id as i32).collect())
+    }
+
+    /// Ids of a text as an encoder's source, where the model has one; the decoder then reads `text`.
+    pub(crate) fn source(&self, source: Option<&str>) -> Result<Vec<i32>> {
+        match (self.model.config.has_source(), source) {
+            (false, None) => Ok(vec![]),
+            (true, Some(text)) => Ok(self.model.translator(&self.pool)?.source(text)?),
+            (true, None) => {
+                Err(Error::new(Kind::Input, "lens", "the model reads a source as well")
+                    .hint("give it: --source TEXT"))
+            }
+            (false, Some(_)) => Err(Error::new(Kind::Input, "lens", "the model reads no source")),
+        }
+    }
+
+    /// The name of each id.
+    pub(crate) fn labels(&self, ids: &[i32]) -> Vec<String> {
+        let label = |&id: &i32| match &self.model.tokenizer {
+            Some(tokenizer) => tokenizer.label(id as u32),
+            None => id.to_string(),
+        };
+        ids.iter().map(label).collect()
+    }
+
+    /// The id of the first token of what follows `prompt`.
+    pub(crate) fn next(&self, prompt: &str, text: &str) -> Result<u32> {
+        self.continuation(prompt, text)?.first().map(|&id| id as u32).ok_or_else(|| {
+            Error::new(Kind::Input, "lens", format!("{text:?} has no token of its own"))
+        })
+    }
+
+    /// Ids of what follows `prompt`, as a text that goes on has them.
+    pub(crate) fn continuation(&self, prompt: &str, text: &str) -> Result<Vec<i32>> {
+        let begin = self.model.generation.bos;
+        let found = self.model.tokenizer()?.encode_continuation(prompt, text, begin)?;
+        Ok(found.continuation.into_iter().map(|id| id as i32).collect())
+    }
+}
+
+/// Says what a sweep will cost, on stderr, and shows how far it is.
+pub(crate) struct Told {
+    bar: ProgressBar,
+}
+
+impl Told {
+    pub(crate) fn new() -> Self {
+        Self { bar: out::bar(0, "runs") }
+    }
+
+    pub(crate) fn begin(&self, forecast: &Forecast) {
+        self.bar.set_length(forecast.cells as u64);
+        let Forecast { cells, passes, flops, flops_apart } = *forecast;
+        out::note(&format!(
+            "{cells} changed runs in {passes} passes: {} of computation, {:.1} times less than one by one",
+            out::short(flops) + "FLOP",
+            flops_apart / flops
+        ));
+    }
+
+    pub(crate) fn at(&self, done: usize) {
+        self.bar.set_position(done as u64);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,56 @@
+//! `pellucid lens`: questions about the inside of a model, one each.
+
+mod attribute;
+mod capture;
+mod edit_fact;
+mod looked;
+mod patch;
+mod sites;
+mod trace;
+mod view;
+
+use clap::{Args, Subcommand};
+use pellucid::error::Result;
+
+pub(crate) use looked::Looked;
+
+#[derive(Debug, Args)]
+pub(crate) struct Lens {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// What can be seen: every site of a model, its shape, and what it shows
+    Sites(sites::Sites),
+    /// The values at sites, to a file
+    Capture(capture::Capture),
+    /// Who looks at whom: a head's pattern
+    Attention(view::Attention),
+    /// What the stream would say at each depth and position
+    Logit(view::Logit),
+    /// Who wrote this score: by block, head or neuron
+    Attribute(attribute::Attribute),
+    /// What of a clean text's run brings the answer back into a corrupted one's
+    Patch(patch::PatchCommand),
+    /// Where a fact's answer can be brought back: causal tracing
+    Trace(trace::TraceCommand),
+    /// Rewrite a fact by a change of rank one
+    EditFact(edit_fact::EditFact),
+}
+
+impl Lens {
+    pub(crate) fn run(self) -> Result<()> {
+        match self.question {
+            Question::Sites(q) => q.run(),
+            Question::Capture(q) => q.run(),
+            Question::Attention(q) => q.run(),
+            Question::Logit(q) => q.run(),
+            Question::Attribute(q) => q.run(),
+            Question::Patch(q) => q.run(),
+            Question::Trace(q) => q.run(),
+            Question::EditFact(q) => q.run(),
+        }
+    }
+}
