@@ -89,8 +89,12 @@ def main():
         metric = lambda logits: logits[0, -1, RIGHT] - logits[0, -1, WRONG]
         logits, cache = model.run_with_cache(clean)
         gradient = {}
-        hooks = [(n, lambda g, hook: gradient.__setitem__(hook.name, g.detach().clone())) for n in cache.keys()
-                 if not n.endswith("hook_result")]
+
+        def add(g, hook):
+            # The norm before attention runs three times, for queries, keys and values.
+            gradient[hook.name] = gradient.get(hook.name, 0) + g.detach().clone()
+
+        hooks = [(n, add) for n in cache.keys() if not n.endswith("hook_result")]
         with model.hooks(bwd_hooks=hooks):
             metric(model(corrupted)).backward()
         per, names = cache.get_full_resid_decomposition(expand_neurons=False, pos_slice=-1, return_labels=True)

@@ -95,7 +95,10 @@ fn setting_a_site_to_what_it_was_changes_nothing_and_to_something_else_does() {
             let values = seen.read(site).unwrap();
             let error = set(values.clone());
             assert!(error <= 2e-4, "{} {site}: {error}", example.name);
-            let other = set(values.iter().map(|x| 1.5 * x + 0.25 * x.sin()).collect());
+            let other = set(values
+                .iter()
+                .map(|x| if x.is_finite() { 1.5 * x + 0.25 * x.sin() } else { *x })
+                .collect());
             assert!(other > 1e-5, "{} {site}: a change of everything moved nothing", example.name);
         }
     }
@@ -124,9 +127,8 @@ fn gradients_at_every_site_are_what_small_changes_say() {
             if !(size > 1e-6) {
                 continue;
             }
-            let step = 2e-3 * spread.max(1.0);
-            let moved = |sign: f32| -> f64 {
-                let direction = gradient.iter().map(|g| sign * step * g / size).collect::<Vec<_>>();
+            let moved = |step: f32| -> f64 {
+                let direction = gradient.iter().map(|g| step * g / size).collect::<Vec<_>>();
                 let watch = Watch { edit: vec![site], ..Watch::default() };
                 let mut o = Observer::new(config, example.sizes, watch, End::Objective, 2).unwrap();
                 o.ask(terms.clone());
@@ -134,9 +136,17 @@ fn gradients_at_every_site_are_what_small_changes_say() {
                 o.run(&Pool::new(2), &example.weights, example.text()).unwrap();
                 o.answers().iter().zip(&terms).map(|(a, t)| a * f64::from(t.weight)).sum()
             };
-            let slope = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
-            let error = (slope - f64::from(size)).abs() / f64::from(size);
-            assert!(error <= 0.03, "{name} {site}: slope {slope}, gradient {size}");
+            // Curved ones need a small step, and small slopes a large one: rounding is that of f32.
+            let holds = [2e-3f32, 2e-4].iter().any(|step| {
+                let step = step * spread.max(1.0);
+                let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+                let limit = 0.03 * f64::from(size) + 2e-6 / f64::from(step);
+                (slope - f64::from(size)).abs() <= limit
+            });
+            assert!(
+                holds,
+                "{name} {site}: the gradient is {size} long, the slope along it another"
+            );
         }
     }
 }
