@@ -22,6 +22,7 @@ mod shard;
 mod tagged;
 #[cfg(test)]
 mod tests;
+pub mod synthetic;
 pub mod world;
 
 pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};

@@ -8,5 +8,7 @@ pub mod attention_map;
 pub mod logit_lens;
 /// Named, shaped values of one run.
 pub mod record;
+/// More features than dimensions: a toy model that needs no Transformer.
+pub mod superposition;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,9 @@ use crate::ops::activation::{Activation, Gated, GatedDims};
 pub(super) fn feed_forward(m: &mut Builder<'_>, layer: usize, stream: Value) -> Result<Value> {
     let name = m.name(&format!("blocks.{layer}.mlp"));
     let config = m.config;
+    if !config.has_feed_forward() {
+        return Ok(stream);
+    }
     let activation = config.activation.into();
     let x = residual::read(m, &format!("{name}.norm"), stream)?;
     let input = format!("{name}.in");
