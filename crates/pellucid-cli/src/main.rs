@@ -21,6 +21,7 @@ mod speculate;
 mod step_bench;
 mod step_sizes;
 mod store;
+mod synthetic;
 mod tags;
 mod tasks;
 mod view;

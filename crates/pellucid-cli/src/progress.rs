@@ -108,7 +108,10 @@ impl Observer for Progress<'_> {
             }
             Event::Data { config, train, validation, vocab, .. } => {
                 let (train, held) = (out::short(*train as f64), out::short(*validation as f64));
-                self.say(&format!("{train} tokens to train on, {held} held out, V={vocab}"));
+                self.say(&match self.run.data.task.is_synthetic() {
+                    true => format!("sequences are made as they are needed, V={vocab}"),
+                    false => format!("{train} tokens to train on, {held} held out, V={vocab}"),
+                });
                 self.measure(config);
             }
             Event::Budget(budget) => self.say(&format!("memory: {budget}")),

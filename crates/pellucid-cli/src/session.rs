@@ -77,6 +77,7 @@ pub(crate) fn finish(run: &RunConfig, outcome: &Outcome) -> Result<()> {
         TaskKind::Masked => ("embed", "\"…\""),
         TaskKind::Labels | TaskKind::Numbers => ("eval", "TABLE"),
         TaskKind::Tags => ("eval", "FILE"),
+        TaskKind::Markov | TaskKind::Repeat | TaskKind::Sort | TaskKind::Modular => ("eval", ""),
     };
     out::line(format!(
         "{} at step {}{loss}{best}, {} of training\nmodel: {}\nnext:  pellucid {} {} {}",

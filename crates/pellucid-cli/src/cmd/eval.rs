@@ -5,6 +5,7 @@ use crate::model::{Held, Model};
 use crate::out;
 use crate::pairs;
 use crate::plan;
+use crate::synthetic;
 use crate::tags;
 use crate::tasks::{self, TaskArgs};
 use clap::Args;
@@ -25,8 +26,8 @@ pub(crate) struct Eval {
     model: PathBuf,
     /// Files, folders or patterns; of a model that labels texts, one table of texts and labels; of one that tags words,
     /// files of words and tags, a sentence's end being a blank line, or JSON lines of tokens and tags; of an
-    /// encoder-decoder, one table of pairs or two files; of a task, one file of JSON lines
-    #[arg(required = true)]
+    /// encoder-decoder, one table of pairs or two files; of a task, one file of JSON lines; none: of a run whose sequences
+    /// follow a law, fresh ones
     data: Vec<PathBuf>,
     /// Columns of text, second text where there is one, and label; of word and tag; or of source and target: by name or
     /// number from 1
@@ -60,6 +61,9 @@ pub(crate) struct Eval {
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         let pool = plan::pool(self.threads);
+        if self.data.is_empty() {
+            return synthetic::run(&self.model, &pool, self.batch, self.json);
+        }
         let model = Model::load_as(&pool, &self.model, self.weights)?;
         if self.task.is_set() {
             return tasks::run(&self.task, &model, &pool, (&self.data, &self.field), self.json);

@@ -74,7 +74,7 @@ impl Train {
         if self.print_config {
             return out::write(&run.to_toml());
         }
-        if run.data.train.is_empty() {
+        if run.data.train.is_empty() && !run.data.task.is_synthetic() {
             return Err(Error::new(Kind::Config, "train", "no training data is named").hint(
                 "give --data FILE, or data.train in the TOML file; `pellucid demo` needs none",
             ));

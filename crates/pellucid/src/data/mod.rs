@@ -19,6 +19,7 @@ mod random;
 mod read;
 mod rows;
 mod shard;
+pub mod synthetic;
 mod tagged;
 #[cfg(test)]
 mod tests;

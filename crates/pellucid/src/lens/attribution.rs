@@ -79,6 +79,7 @@ pub fn attribute(
     let last = Site::logits(config);
     let divisor = match config.norm {
         NormKind::LayerNorm | NormKind::RmsNorm => row(last.with(Part::LnFinalScale))?[0],
+        NormKind::None => 1.0,
     };
     let scores = row(last)?;
     let score = direction.iter().map(|&(id, w)| w * scores[id as usize]).sum();
@@ -160,9 +161,10 @@ impl<'a> Reader<'a> {
         if let Ok(shift) = weights.get(&format!("{prefix}norm.bias")) {
             bias += dot(shift, &column);
         }
-        let weight = weights.get(&format!("{prefix}norm.weight"))?;
-        let mut stream: Vec<f64> =
-            column.iter().zip(weight).map(|(d, &w)| d * f64::from(w)).collect();
+        let mut stream = column;
+        if let Ok(weight) = weights.get(&format!("{prefix}norm.weight")) {
+            stream.iter_mut().zip(weight).for_each(|(d, &w)| *d *= f64::from(w));
+        }
         if config.norm == NormKind::LayerNorm {
             // Taking the mean from what is read is taking it from the reader.
             let mean = stream.iter().sum::<f64>() / c as f64;

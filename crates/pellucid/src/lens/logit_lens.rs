@@ -29,10 +29,10 @@ pub fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Result<Vec<f3
     }
     let mut x: Vec<f64> = stream.iter().map(|&v| f64::from(v)).collect();
     let n = x.len() as f64;
-    if config.norm_placement == NormPlacement::Pre {
+    if config.norm_placement == NormPlacement::Pre && config.norm != NormKind::None {
         let mean = match config.norm {
             NormKind::LayerNorm => x.iter().sum::<f64>() / n,
-            NormKind::RmsNorm => 0.0,
+            NormKind::RmsNorm | NormKind::None => 0.0,
         };
         let square = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
         let scale = 1.0 / (square + f64::from(config.norm_epsilon)).sqrt();

@@ -24,6 +24,8 @@ pub mod path_patching;
 pub mod record;
 /// A model that is looked into.
 pub mod subject;
+/// More features than dimensions: a toy model that needs no Transformer.
+pub mod superposition;
 /// Many changed runs at once.
 pub mod sweep;
 #[cfg(test)]

@@ -126,6 +126,9 @@ pub fn parts(config: &Config) -> Vec<Part> {
                 add("cross.v", Target::V, "cross.kv", kv..2 * kv, c);
                 add("cross.out", Target::Out, "cross.out", 0..c, q);
             }
+            if !config.has_feed_forward() {
+                continue;
+            }
             if config.gated {
                 add("mlp.gate", Target::Gate, "mlp.in", 0..f, c);
                 add("mlp.up", Target::Up, "mlp.in", f..2 * f, c);

@@ -86,6 +86,8 @@ pub enum NormKind {
     LayerNorm,
     /// To root mean square 1 (Zhang & Sennrich 2019).
     RmsNorm,
+    /// Not at all, so that the stream is a plain sum of what was written to it.
+    None,
 }
 
 /// Where the normalisation stands.
@@ -195,7 +197,7 @@ pub struct Config {
     pub kv_heads: usize,
     /// D: width of a head.
     pub head_width: usize,
-    /// F: hidden width of the feed-forward.
+    /// F: hidden width of the feed-forward; 0: blocks have none, only attention.
     pub hidden: usize,
     /// How positions are told apart.
     pub positions: Positions,
@@ -251,6 +253,12 @@ impl Config {
     #[must_use]
     pub fn source_vocab(&self) -> usize {
         if self.source_vocab > 0 { self.source_vocab } else { self.vocab }
+    }
+
+    /// Whether blocks have a feed-forward.
+    #[must_use]
+    pub fn has_feed_forward(&self) -> bool {
+        self.hidden > 0
     }
 
     /// Columns of what stands on the stack: tokens, labels, or C.

@@ -12,6 +12,9 @@ use crate::ops::activation::{Activate, Activation, Gated, GatedDims};
 pub(super) fn feed_forward(m: &mut Builder<'_>, layer: usize, stream: Value) -> Result<Value> {
     let name = m.name(&format!("blocks.{layer}.mlp"));
     let config = m.config;
+    if !config.has_feed_forward() {
+        return m.tap(Part::ResidPost, layer, stream);
+    }
     let activation = config.activation.into();
     let x = residual::read(m, &format!("{name}.norm"), (stream, layer), &FEED_FORWARD)?;
     let (input, rows) = (format!("{name}.in"), (x, m.n(), config.width));

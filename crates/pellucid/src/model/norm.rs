@@ -11,7 +11,10 @@ use crate::ops::norm_steps::{Affine, NormScale, Normalise};
 /// Normalises each of `n` vectors, (n, C), with the weights called `name`.
 pub(super) fn norm(m: &mut Builder<'_>, name: &str, (x, n): (Value, usize)) -> Result<Value> {
     m.tape.label(name);
-    let params = m.weight_and_bias(name)?;
+    let params = match m.config.norm {
+        NormKind::None => return Ok(x),
+        NormKind::LayerNorm | NormKind::RmsNorm => m.weight_and_bias(name)?,
+    };
     let dims = NormDims { n, c: m.config.width };
     let eps = m.config.norm_epsilon;
     match m.config.norm {
@@ -20,6 +23,7 @@ pub(super) fn norm(m: &mut Builder<'_>, name: &str, (x, n): (Value, usize)) -> R
             m.push(op, &[x], &[], &params)
         }
         NormKind::RmsNorm => m.push(RmsNorm::new(dims, eps)?, &[x], &[], &params),
+        NormKind::None => Ok(x),
     }
 }
 

@@ -117,7 +117,7 @@ pub(super) fn stacks(config: &Config) -> Vec<Stack> {
 /// | `decoder.blocks.i.cross.out.weight`, `.bias` | (C, H D) |
 /// | `p blocks.i.lstm.input.weight`, `.bias`; `lstm.hidden.weight` | (4C, C), (4C); (4C, C): in place of a block |
 /// | `decoder.attn.q`, `k`, `out`, each `.weight`, `.bias`; `decoder.attn.v` | (C, C), (C); (C): an LSTM's look at the source |
-/// | `p blocks.i.mlp.norm.weight`, `.bias` | (C) |
+/// | `p blocks.i.mlp.norm.weight`, `.bias` | (C): like all of `mlp` only if F > 0, like all norms not with norm = none |
 /// | `p blocks.i.mlp.in.weight`, `.bias` | (F, C), or (2F, C) gate then up |
 /// | `p blocks.i.mlp.out.weight`, `.bias` | (C, F) |
 /// | `p norm.weight`, `.bias` | (C), pre-norm only |
@@ -197,6 +197,9 @@ impl List<'_> {
     }
 
     fn norm(&mut self, name: &str) {
+        if self.config.norm == NormKind::None {
+            return;
+        }
         let shape = vec![self.config.width];
         self.push(format!("{name}.weight"), shape.clone(), false, Init::Ones);
         if self.norm_bias {
@@ -267,6 +270,9 @@ impl List<'_> {
             self.linear(&format!("{block}.cross.q"), joined, c, qkv_bias, false);
             self.linear(&format!("{block}.cross.kv"), of_kv, c, qkv_bias, false);
             self.linear(&format!("{block}.cross.out"), c, joined, bias, true);
+        }
+        if !config.has_feed_forward() {
+            return;
         }
         self.norm(&format!("{block}.mlp.norm"));
         let rows = if config.gated { 2 * config.hidden } else { config.hidden };

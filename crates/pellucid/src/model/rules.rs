@@ -23,7 +23,9 @@ impl Config {
             ("head_width", self.head_width),
             ("hidden", self.hidden),
         ] {
-            rule(value > 0, format!("{name} = 0, but it must be at least 1"));
+            // A model without feed-forwards is one of attention only.
+            let zero = name == "hidden";
+            rule(value > 0 || zero, format!("{name} = 0, but it must be at least 1"));
             rule(value < 1 << 31, format!("{name} = {value}, but ids and sizes fit in 31 bits"));
         }
         rule(
@@ -50,6 +52,14 @@ impl Config {
         rule(
             !(self.norm == NormKind::RmsNorm && self.norm_bias),
             "norm_bias = true, but RMSNorm has none".into(),
+        );
+        rule(
+            self.norm != NormKind::None || !self.norm_bias && !self.embedding_norm,
+            "norm = none, so norm_bias and embedding_norm must be false".into(),
+        );
+        rule(
+            self.has_feed_forward() || !self.gated,
+            "gated = true, but hidden = 0: there is no feed-forward to be gated".into(),
         );
         self.stacks(&mut faults);
         self.tops(&mut faults);

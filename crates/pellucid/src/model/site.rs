@@ -3,7 +3,7 @@
 //! Names and the order of axes are TransformerLens's, which papers, courses and sparse autoencoders use; values are
 //! those of the model as it is, nothing folded into anything. `s` of a self-attention is T.
 
-use super::config::{Architecture, Config, Core, NormPlacement, Output, Positions};
+use super::config::{Architecture, Config, Core, NormKind, NormPlacement, Output, Positions};
 use std::fmt;
 
 /// Which stack a site is in.
@@ -340,6 +340,26 @@ fn absent(config: &Config, site: Site) -> Option<&'static str> {
         return (!has || part == Part::UnembedOut && site.side == Side::Encoder)
             .then_some("an LSTM has no such part: it has hook_embed, hook_resid_post and unembed");
     }
+    let norm = matches!(
+        part,
+        Part::Ln1Scale
+            | Part::Ln1Normalized
+            | Part::Ln2Scale
+            | Part::Ln2Normalized
+            | Part::CrossLnScale
+            | Part::CrossLnNormalized
+            | Part::LnFinalScale
+            | Part::LnFinalNormalized
+    );
+    let mlp = matches!(
+        part,
+        Part::MlpPre
+            | Part::MlpPreLinear
+            | Part::MlpPost
+            | Part::MlpOut
+            | Part::Ln2Scale
+            | Part::Ln2Normalized
+    );
     match part {
         Part::PosEmbed
             if config.positions != Positions::Learned && !waves.contains(&config.positions) =>
@@ -358,6 +378,11 @@ fn absent(config: &Config, site: Site) -> Option<&'static str> {
             Some(
                 "the norm stands elsewhere: pre-norm models end in ln_final, post-norm blocks in their own",
             )
+        }
+        _ if norm && config.norm == NormKind::None => Some("the model normalises nothing"),
+        _ if mlp && !config.has_feed_forward() => Some("the model has attention alone"),
+        Part::NormalizedResidPost if !config.has_feed_forward() => {
+            Some("the model has attention alone")
         }
         Part::UnembedOut if site.side == Side::Encoder => {
             Some("an encoder beside a decoder scores nothing")

@@ -17,6 +17,7 @@ mod parse;
 mod pieces;
 mod special;
 mod stream;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

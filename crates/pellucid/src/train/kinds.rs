@@ -31,6 +31,22 @@ pub enum TaskKind {
     Tags,
     /// The assistant's answers in conversations.
     Instructions,
+    /// The next state of a chain whose law must be found in the row itself.
+    Markov,
+    /// What comes next in a segment that repeats.
+    Repeat,
+    /// Digits in order.
+    Sort,
+    /// Sums modulo a number.
+    Modular,
+}
+
+impl TaskKind {
+    /// Whether sequences are made by a law, so that no file is read.
+    #[must_use]
+    pub fn is_synthetic(self) -> bool {
+        matches!(self, Self::Markov | Self::Repeat | Self::Sort | Self::Modular)
+    }
 }
 
 /// Which examples come together in a batch.

@@ -85,8 +85,12 @@ impl RunConfig {
             }
         };
         rule(
-            !self.data.train.is_empty(),
+            !self.data.train.is_empty() || self.data.task.is_synthetic(),
             "data.train is empty, but a run needs text to learn from",
+        );
+        rule(
+            !self.data.task.is_synthetic() || (1..1 << 20).contains(&self.data.symbols),
+            "data.symbols must be at least 1 and below 1048576",
         );
         rule(!self.checkpoint.folder.trim().is_empty(), "checkpoint.folder is empty");
         rule(!self.data.tokenizer.trim().is_empty(), "data.tokenizer is empty");

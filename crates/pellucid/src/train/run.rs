@@ -78,13 +78,13 @@ sections! {
         kv_heads: Option<usize> = None,
         /// D: width of a head; follows from width / heads.
         head_width: Option<usize> = None,
-        /// F: hidden width of the feed-forward; follows from the width.
+        /// F: hidden width of the feed-forward, 0 for none; follows from the width.
         hidden: Option<usize> = None,
         /// learned, sinusoidal, sinusoidal_halved, sinusoidal_tensor2tensor, rotary, alibi or none.
         positions: Option<Positions> = None,
         /// Base of the rotary angles.
         rotary_base: Option<f64> = None,
-        /// layer_norm or rms_norm.
+        /// layer_norm, rms_norm or none.
         norm: Option<NormKind> = None,
         /// Added to the variance or mean square.
         norm_epsilon: Option<f32> = None,
@@ -122,7 +122,7 @@ sections! {
     }
     /// What is read.
     data: DataKeys {
-        /// language, translation, masked, labels, numbers, tags or instructions.
+        /// language, translation, masked, labels, numbers, tags or instructions; or, without files, markov, repeat, sort or modular.
         task: TaskKind = TaskKind::Language,
         /// Files, folders or patterns to train on.
         train: Vec<String> = vec![],
@@ -136,6 +136,8 @@ sections! {
         columns: Vec<String> = vec![],
         /// Whether tables begin with a line of names; follows: where columns are named, they do.
         header: Option<bool> = None,
+        /// Without files: states of a chain, letters, digits, or the number that sums are modulo.
+        symbols: usize = 3,
         /// Masked: share of the tokens that are to be guessed.
         mask_rate: f64 = 0.15,
         /// Masked: whether all pieces of a word are hidden, or none.
@@ -144,7 +146,7 @@ sections! {
         longest: usize = 0,
         /// random or bucketed: which examples come together in a batch of examples.
         grouping: GroupingKind = GroupingKind::Random,
-        /// Part of the training tokens held out when no validation files are given.
+        /// Part of the training tokens, or of the inputs of repeat, sort and modular, held out when no validation files are given.
         validation_fraction: f64 = 0.1,
         /// Field of a JSON line, or column of a Parquet file, that holds the text.
         field: String = "text".into(),
@@ -282,7 +284,7 @@ impl RunConfig {
             config.hidden = ((ratio * config.width as f64 / 8.0).round() as usize).max(1) * 8;
         }
         take!(kv_heads head_width hidden);
-        if config.norm == NormKind::RmsNorm && keys.norm_bias.is_none() {
+        if config.norm != NormKind::LayerNorm && keys.norm_bias.is_none() {
             config.norm_bias = false;
         }
         if let Some(window) = keys.window {

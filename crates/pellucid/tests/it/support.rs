@@ -99,6 +99,18 @@ fn younger(gpt2: &Config, llama: Config) -> Vec<(&'static str, Config)> {
                 ..gpt2.clone()
             },
         ),
+        ("attention only", Config { hidden: 0, ..gpt2.clone() }),
+        ("no norm", Config { norm: NormKind::None, norm_bias: false, ..gpt2.clone() }),
+        (
+            "bare",
+            Config {
+                hidden: 0,
+                norm: NormKind::None,
+                norm_bias: false,
+                bias: false,
+                ..tiny("nano")
+            },
+        ),
         ("lstm", Config { core: Core::Lstm, positions: Positions::None, ..gpt2.clone() }),
         (
             "dressed",

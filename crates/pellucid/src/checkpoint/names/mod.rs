@@ -15,7 +15,7 @@ pub(crate) use keys::Keys;
 use super::generation::GenerationConfig;
 use super::safetensors::StoredType;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{ActivationKind, Config, Positions};
+use crate::model::config::{ActivationKind, Config, NormKind, Positions};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 
@@ -86,6 +86,9 @@ impl Family {
     ];
 
     fn fits(self, config: &Config) -> bool {
+        if is_bare(config) {
+            return self == Self::Native;
+        }
         match self {
             Self::Gpt2 => gpt2::fits(config),
             Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => llama::fits(config, self),
@@ -268,7 +271,16 @@ pub fn parse_config(text: &str, name: &str) -> Result<(Family, Config)> {
         Error::new(e.kind(), OPERATION, format!("{name}: the sizes contradict each other"))
             .fact(e.to_string())
     })?;
+    if family != Family::Native && is_bare(&config) {
+        let message = format!("{name}: a {model_type} model has feed-forwards and norms");
+        return Err(Error::new(Kind::Config, OPERATION, message).hint("its sizes say it has none"));
+    }
     Ok((family, config))
+}
+
+/// Whether blocks lack what those of every foreign family have.
+fn is_bare(config: &Config) -> bool {
+    !config.has_feed_forward() || config.norm == NormKind::None
 }
 
 /// Our own entry and the family's keys must tell of one model: a stale one would compute something else, silently.

@@ -25,6 +25,8 @@ pub mod labels;
 pub mod language;
 /// Tokens that were hidden.
 pub mod masked;
+/// Sequences that follow a law.
+pub mod synthetic;
 /// The tag of each word.
 pub mod tags;
 /// A text from another.
@@ -99,6 +101,9 @@ pub fn open(
         TaskKind::Labels | TaskKind::Numbers => Box::new(labels::Labels::open(run)?),
         TaskKind::Tags => Box::new(tags::Tags::open(run)?),
         TaskKind::Instructions => Box::new(instructions::Instructions::open(run)?),
+        TaskKind::Markov | TaskKind::Repeat | TaskKind::Sort | TaskKind::Modular => {
+            Box::new(synthetic::Synthetic::open(run)?)
+        }
     })
 }
 

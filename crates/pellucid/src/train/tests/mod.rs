@@ -22,6 +22,7 @@ mod adapter_tests;
 mod continue_tests;
 mod end_to_end_tests;
 mod loop_tests;
+mod synthetic_tests;
 mod tag_tests;
 
 const B: usize = 2;
