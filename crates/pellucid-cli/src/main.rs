@@ -8,6 +8,7 @@ mod examine;
 mod finding;
 mod input;
 mod labels;
+mod lens_bench;
 mod measure;
 mod model;
 mod out;

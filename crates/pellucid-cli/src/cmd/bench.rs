@@ -2,6 +2,7 @@
 
 use crate::attention_bench::Attention;
 use crate::decode_bench::{Decode, Prompt};
+use crate::lens_bench::LensBench;
 use crate::measure;
 use crate::out;
 use crate::plan;
@@ -29,6 +30,8 @@ enum What {
     Prompt(Prompt),
     /// Causal self-attention, forward and backward, at one or several lengths
     Attention(Attention),
+    /// Looking inside with random weights: capturing everything, a patching sweep, causal traces
+    Lens(LensBench),
     /// Matrix products of a Transformer's shapes
     Gemm {
         /// f32 or bf16
@@ -83,6 +86,7 @@ impl Bench {
             What::Decode(decode) => decode.run(),
             What::Prompt(prompt) => prompt.run(),
             What::Attention(attention) => attention.run(),
+            What::Lens(lens) => lens.run(),
             What::Gemm { precision, threads, json } => gemm(precision, threads, json),
         }
     }

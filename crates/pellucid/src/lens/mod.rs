@@ -8,6 +8,8 @@ pub mod attention_map;
 pub mod attribution;
 /// A rank-one edit of a stored fact.
 pub mod fact_edit;
+/// Models built by hand, in which what is to be found is known.
+pub mod fixtures;
 /// A table of numbers as a picture.
 pub mod heat_map;
 /// What the stream would say at each depth.

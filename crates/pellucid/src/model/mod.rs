@@ -13,6 +13,7 @@ mod rules;
 /// One flat buffer, named pieces.
 pub mod weights;
 
+mod absent;
 /// LoRA: additions of low rank beside frozen matrices.
 pub mod adapter;
 mod attention;
