@@ -11,6 +11,8 @@ pub mod adamw;
 pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
+/// Attention in three steps that write down what the fused kernels never do.
+pub mod attention_steps;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
 /// Zeroing at random while training.
@@ -21,6 +23,8 @@ pub mod embedding;
 pub mod given;
 /// Queries and keys, each head normalised.
 pub mod head_norm;
+/// What each head writes, before the heads are summed.
+pub mod head_results;
 /// Each row's last real position.
 pub mod last_position;
 /// A matrix product with everything that follows it in cache.
@@ -31,6 +35,8 @@ pub mod low_rank;
 pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
+/// A norm in three steps.
+pub mod norm_steps;
 /// One vector for a whole text.
 pub mod pool;
 /// The residual stream: adding what a layer writes.
