@@ -27,6 +27,8 @@ mod embedding;
 mod feed_forward;
 mod graph;
 mod head;
+#[cfg(test)]
+pub(crate) mod lies;
 mod memory;
 mod norm;
 mod parameters;

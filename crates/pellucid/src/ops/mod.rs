@@ -11,7 +11,7 @@ pub mod adamw;
 pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
-/// Attention in steps, each of which can be seen.
+/// Attention in three steps that write down what the fused kernels never do.
 pub mod attention_steps;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
@@ -23,7 +23,7 @@ pub mod embedding;
 pub mod given;
 /// Queries and keys, each head normalised.
 pub mod head_norm;
-/// What each head writes.
+/// What each head writes, before the heads are summed.
 pub mod head_results;
 /// Each row's last real position.
 pub mod last_position;
@@ -35,7 +35,7 @@ pub mod low_rank;
 pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
-/// LayerNorm and RMSNorm in steps.
+/// A norm in three steps.
 pub mod norm_steps;
 /// A number made of scores.
 pub mod objective;

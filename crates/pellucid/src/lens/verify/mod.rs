@@ -2,6 +2,8 @@
 //! any weights. They are numbered as in DESIGN.md.
 
 mod laws;
+#[cfg(test)]
+mod tests;
 
 use super::metric::Metric;
 use super::patching::Pair;

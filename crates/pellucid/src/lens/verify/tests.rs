@@ -1,0 +1,130 @@
+//! Every law holds for models of every kind, and each has been seen to fail.
+
+use super::{Law, Outcome, Texts, verify};
+use crate::backend::cpu::pool::Pool;
+use crate::lens::fixtures::induction_head;
+use crate::lens::subject::Subject;
+use crate::model::config::{Config, NormKind, NormPlacement, Output, Positions};
+use crate::model::lies;
+use crate::model::observer::Text;
+use crate::model::site::Part;
+use crate::model::weights::Weights;
+use crate::tensor::random::Random;
+
+fn small(base: Config) -> Config {
+    let kv_heads = if base.kv_heads == base.heads { 4 } else { 2 };
+    let sizes = Config { layers: 2, width: 32, heads: 4, kv_heads, head_width: 8, ..base };
+    Config { hidden: 48, context: 16, vocab: 37, dropout: 0.0, ..sizes }
+}
+
+fn models() -> Vec<(&'static str, Config)> {
+    let gpt2 = small(Config::gpt2());
+    let bert = small(Config::preset("bert").unwrap());
+    let seq = small(Config { decoder_layers: 2, ..Config::preset("transformer-tiny").unwrap() });
+    let post = NormPlacement::Post;
+    let none = Config { norm: NormKind::None, norm_bias: false, ..gpt2.clone() };
+    let relative = Config { positions: Positions::Relative, ..gpt2.clone() };
+    vec![
+        ("llama", small(Config::llama())),
+        ("post-norm", Config { norm_placement: post, ..gpt2.clone() }),
+        ("relative", Config { relative_buckets: 8, relative_distance: 12, ..relative }),
+        ("attention only", Config { hidden: 0, ..gpt2.clone() }),
+        ("no norm", none),
+        (
+            "vectors",
+            Config {
+                output: Output::Vectors,
+                head_bias: false,
+                head_transform: false,
+                ..bert.clone()
+            },
+        ),
+        ("bert", bert),
+        ("encoder-decoder", seq),
+        ("gpt2", gpt2),
+    ]
+}
+
+fn ids(n: usize, vocab: usize, seed: u64) -> Vec<i32> {
+    let mut random = Random::new(seed, 8);
+    (0..n).map(|_| random.below(vocab) as i32).collect()
+}
+
+fn laws(config: &Config, weights: &Weights) -> Vec<Law> {
+    let pool = Pool::new(2);
+    let subject = Subject { config, weights, pool: &pool };
+    let first = ids(9, config.vocab, 1);
+    let mut other = first.clone();
+    other[4] = (other[4] + 1) % config.vocab as i32;
+    let source = ids(if config.has_source() { 7 } else { 0 }, config.source_vocab(), 2);
+    let text = |ids| Text { ids, source: &source, ..Text::default() };
+    let mut heard = 0;
+    let texts = Texts { text: text(&first), other: text(&other) };
+    let laws = verify(subject, texts, &mut |_| {
+        heard += 1;
+        Ok(())
+    });
+    let laws = laws.unwrap();
+    assert_eq!(heard, laws.len());
+    laws
+}
+
+fn stirred(config: &Config) -> Weights {
+    let mut weights = Weights::init(config, 3);
+    let mut random = Random::new(4, 4);
+    weights.data_mut().iter_mut().for_each(|w| *w = 2.0 * *w + 0.05 * random.normal());
+    weights
+}
+
+#[test]
+fn every_law_holds_or_says_why_not() {
+    for (name, config) in models() {
+        for law in laws(&config, &stirred(&config)) {
+            assert_ne!(law.outcome.held(), Some(false), "{name}: {law:?}");
+        }
+    }
+    let (config, weights) = induction_head(37, 16, 20.0).unwrap();
+    for law in laws(&config, &weights) {
+        assert_ne!(law.outcome.held(), Some(false), "induction: {law:?}");
+    }
+    // The plain one leaves none out.
+    let (_, config) = models().pop().unwrap();
+    for law in laws(&config, &stirred(&config)) {
+        assert_eq!(law.outcome.held(), Some(true), "{law:?}");
+    }
+}
+
+#[test]
+fn every_law_has_been_seen_to_fail() {
+    let (_, config) = models().pop().unwrap();
+    let weights = stirred(&config);
+    let wrong: [(usize, Part, f32); 12] = [
+        (1, Part::UnembedOut, 1.000_001),
+        (2, Part::MlpPre, f32::NAN),
+        (3, Part::MlpOut, 1.01),
+        (4, Part::Pattern, 1.01),
+        (5, Part::AttnOut, 1.05),
+        (6, Part::ResidPre, 1.05),
+        (7, Part::Z, 1.05),
+        (8, Part::Z, 1.2),
+        (9, Part::MlpOut, -1.0),
+        (10, Part::Result, 1.01),
+        (13, Part::ResidPost, 1.05),
+        (15, Part::UnembedOut, 1.01),
+    ];
+    for (number, part, factor) in wrong {
+        lies::tell(Some(Box::new(move |site, captured, gradient, x| {
+            // Of a run in which everything is seen, for the first law; of gradients, for the ninth.
+            let hit =
+                site.part == part && (number != 1 || captured > 1) && gradient == (number == 9);
+            if hit {
+                x.iter_mut().for_each(|x| *x *= factor);
+            }
+        })));
+        let found = laws(&config, &weights);
+        lies::tell(None);
+        let law = found.iter().find(|law| law.number == number).unwrap();
+        assert_eq!(law.outcome.held(), Some(false), "law {number} was not failed: {law:?}");
+    }
+    assert_eq!(Outcome::Measured { error: f64::NAN, limit: 1.0 }.held(), Some(false));
+}
