@@ -24,7 +24,7 @@ impl Answered<'_> {
     }
 
     /// What was said, up to its first full stop.
-    fn first(&self) -> &str {
+    pub(crate) fn first(&self) -> &str {
         self.said.split_inclusive('.').next().unwrap_or_default().trim_end()
     }
 }

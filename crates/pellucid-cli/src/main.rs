@@ -5,6 +5,7 @@ mod attention_bench;
 mod cmd;
 mod decode_bench;
 mod examine;
+mod fact;
 mod finding;
 mod input;
 mod labels;

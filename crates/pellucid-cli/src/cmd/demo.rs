@@ -1,6 +1,8 @@
 //! `pellucid demo`: a world, a Transformer that learns it, and what it learnt.
 
+use crate::cmd::lens::Opened;
 use crate::examine::{ask, look_inside, report};
+use crate::fact::trace_and_rewrite;
 use crate::model::Model;
 use crate::out;
 use crate::plan;
@@ -78,7 +80,9 @@ impl Demo {
         let answers = ask(&model, &pool, &world.questions)?;
         report(&answers)?;
         look_inside(&model, &pool, &answers, &self.out)?;
-        self.next(&model)
+        let mut opened = Opened { model, pool };
+        trace_and_rewrite(&mut opened, &world, &self.out)?;
+        self.next(&opened.model)
     }
 
     fn options(&self) -> WorldOptions {
@@ -138,10 +142,11 @@ impl Demo {
         let folder = self.out.display();
         out::line(format!(
             "Everything is in {folder}: the world, its tokens, metrics.jsonl, curve.svg, attention.svg,\n\
-             and the model in {}, which `transformers` reads too.\n\nNext:\n  \
+             trace.svg, and the model in {}, which `transformers` reads too.\n\nNext:\n  \
              pellucid generate {folder} \"This is\" --samples 3\n  \
              pellucid generate {folder} \"Sum: 2 3 plus 4 is\" -t 0 -n 4\n  \
-             pellucid inspect {folder} --list\n  \
+             pellucid look {folder}\n  \
+             pellucid verify {folder}\n  \
              pellucid train --data YOUR.txt --out runs/mine",
             model.folder.display()
         ))

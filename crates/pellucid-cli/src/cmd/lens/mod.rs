@@ -12,7 +12,8 @@ mod view;
 use clap::{Args, Subcommand};
 use pellucid::error::Result;
 
-pub(crate) use looked::Looked;
+pub(crate) use looked::{Looked, Opened};
+pub(crate) use trace::{finding as trace_finding, subject_of};
 
 #[derive(Debug, Args)]
 pub(crate) struct Lens {

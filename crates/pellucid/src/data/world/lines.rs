@@ -1,7 +1,7 @@
 //! The lines of the text: portraits, questions, rules of the world, sums and comparisons.
 
 use super::names::{COUNTRIES, JOBS, Name};
-use super::{Attribute, Dice, Kind, Person, Question};
+use super::{Attribute, Dice, Fact, Kind, Person, Question};
 use crate::data::random::bits;
 use std::ops::Range;
 
@@ -125,6 +125,21 @@ impl Writer {
             }
         }
         questions
+    }
+}
+
+impl Writer {
+    /// Everything that the text tells of people, as questions.
+    pub(super) fn facts(&self) -> Vec<Fact> {
+        let of = |person: &Person| -> Vec<Fact> {
+            let fact = |attribute| Fact {
+                name: person.name.text.clone(),
+                sort: Attribute::ALL.iter().position(|a| *a == attribute).unwrap_or(0),
+                question: ask(person, attribute),
+            };
+            person.told().into_iter().map(fact).collect()
+        };
+        self.people.iter().flat_map(of).collect()
     }
 }
 

@@ -43,6 +43,17 @@ pub struct Question {
     pub held_out: bool,
 }
 
+/// What the text tells about somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Whom it is about; stands in the prompt.
+    pub name: String,
+    /// Facts of one sort have answers that could stand for each other.
+    pub sort: usize,
+    /// The fact as a question.
+    pub question: Question,
+}
+
 /// How large the world is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorldOptions {
@@ -67,6 +78,8 @@ pub struct World {
     pub text: String,
     /// Held-out ones and, of each kind, about as many that the text answers.
     pub questions: Vec<Question>,
+    /// All that the text tells of people.
+    pub facts: Vec<Fact>,
 }
 
 impl World {
@@ -91,7 +104,8 @@ impl World {
         for _ in 0..lines {
             writer.line(&mut dice, &mut text);
         }
-        Ok(Self { text, questions: writer.questions(&mut dice) })
+        let questions = writer.questions(&mut dice);
+        Ok(Self { text, questions, facts: writer.facts() })
     }
 }
 
