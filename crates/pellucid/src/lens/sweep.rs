@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 /// Positions that go through the layers together.
 const TOKENS: usize = 1024;
+/// Fewer are as slow as these: the weights are read all the same.
+const FEW: usize = 96;
 
 /// A change of one run.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +82,8 @@ impl<'a> Sweep<'a> {
             return Err(Error::new(Kind::Config, "sweep", message));
         }
         let t = ids.len() / b.max(1);
-        let cut = demand_cuttable(subject.config).is_ok();
+        let outside = |cell: &Cell| cell.patches.iter().all(|p| !p.site.part.in_block());
+        let cut = demand_cuttable(subject.config).is_ok() && given.iter().all(outside);
         let capture = if cut { remembered(subject.config) } else { vec![] };
         let edit = sites(&given);
         let watch = Watch { capture: capture.clone(), edit, gradient: vec![] };
@@ -134,10 +137,13 @@ impl<'a> Sweep<'a> {
         for (place, cell) in order {
             let rest = place.map_or(self.t, |(_, p)| self.t - p);
             let fits = |pass: &&mut Pass| {
-                // Later cells of a block are shorter.
+                // Later cells of a block are shorter; with much longer ones they would do too much again, unless the
+                // pass is so small that reading the weights is all it costs.
                 let longest = pass.cut.map_or(self.t, |(_, t)| t);
+                let tokens = pass.cells.len() * longest;
                 pass.cut.map(|(layer, _)| layer) == place.map(|(layer, _)| layer)
-                    && (pass.cells.len() + 1) * longest <= TOKENS.max(longest)
+                    && tokens + longest <= TOKENS.max(longest)
+                    && (4 * rest >= 3 * longest || tokens < FEW)
             };
             match passes.last_mut().filter(fits) {
                 Some(pass) => pass.cells.push(cell),
@@ -228,23 +234,19 @@ impl<'a> Sweep<'a> {
         Ok(observer.last_scores()?.to_vec())
     }
 
-    /// From a block on; rows from positions of their own.
+    /// From a block and a position on.
     fn rest(&self, cells: &[&Cell], (layer, t): (usize, usize)) -> Result<Vec<f32>> {
         let Subject { config, weights, pool } = self.subject;
         let kept = self.kept.as_ref().expect("cut runs are kept");
         let size = TailSize { layer, b: cells.len(), t, whole: self.t };
-        let mut edit = sites(cells.iter().copied());
-        let given = sites(&self.given);
-        edit.extend(given.iter().filter(|s| s.part.in_block() && s.layer >= layer));
-        edit.sort();
-        edit.dedup();
-        let watch = Watch { edit, ..Watch::default() };
+        let watch = Watch { edit: sites(cells.iter().copied()), ..Watch::default() };
         let mut tail = Tail::new(config, size, watch, pool.threads())?;
+        // All rows go on from where the first of them changes: what the others compute again is as it was.
+        let past = self.t - t;
         for (row, cell) in cells.iter().enumerate() {
             self.check(cell)?;
-            let (_, past) = self.place(cell).expect("planned to be cut");
             let read = |site: Site| Ok(Rc::clone(&kept[&site]));
-            tail.go_on(row, (past, self.t - past), cell.base, &read)?;
+            tail.go_on(row, (past, t), cell.base, &read)?;
             apply(cell, row, past, &mut |site, region, change| tail.change(site, region, change))?;
         }
         Ok(tail.run(pool, weights)?.to_vec())

@@ -24,7 +24,7 @@ impl Example {
     pub(crate) fn new(name: &str, config: Config, seed: u64) -> Self {
         let mut weights = Weights::init(&config, seed);
         let mut random = Random::new(seed, 5);
-        weights.data_mut().iter_mut().for_each(|w| *w = 2.0 * *w + 0.05 * random.normal());
+        weights.data_mut().iter_mut().for_each(|w| *w += 0.1 * random.normal());
         let sizes = Sizes { b: 2, t: 9, s: if config.has_source() { 7 } else { 0 } };
         let n = sizes.b * sizes.t;
         let source = ids(seed + 1, sizes.b * sizes.s, config.source_vocab());

@@ -99,7 +99,8 @@ fn setting_a_site_to_what_it_was_changes_nothing_and_to_something_else_does() {
                 .iter()
                 .map(|x| if x.is_finite() { 1.5 * x + 0.25 * x.sin() } else { *x })
                 .collect());
-            assert!(other > 1e-5, "{} {site}: a change of everything moved nothing", example.name);
+            let moved = other > 1e-7 && other > 3.0 * error;
+            assert!(moved, "{} {site}: a change of everything moved {other}", example.name);
         }
     }
 }

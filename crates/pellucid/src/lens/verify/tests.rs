@@ -109,7 +109,7 @@ fn every_law_has_been_seen_to_fail() {
         (8, Part::Z, 1.2),
         (9, Part::MlpOut, -1.0),
         (10, Part::Result, 1.01),
-        (13, Part::ResidPost, 1.05),
+        (13, Part::UnembedOut, 1.05),
         (15, Part::UnembedOut, 1.01),
     ];
     for (number, part, factor) in wrong {
