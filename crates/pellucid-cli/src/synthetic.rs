@@ -15,18 +15,17 @@ const ROWS: u64 = 5000;
 
 /// Examines the model of a run on what is held out, and on rows like those that it learned from.
 pub(crate) fn run(folder: &Path, pool: &Pool, batch: usize, as_json: bool) -> Result<()> {
-    let settings = find(folder)?.join("run.toml");
-    let run = RunConfig::load(&settings)?;
+    let hint = "name the files to evaluate on";
+    let run = RunConfig::load(&find(folder)?.join("run.toml")).map_err(|e| e.hint(hint))?;
     if !run.data.task.is_synthetic() {
         let message = format!("{}: was trained on files", folder.display());
-        return Err(Error::new(Kind::Input, "eval", message).hint("name the files to evaluate on"));
+        return Err(Error::new(Kind::Input, "eval", message).hint(hint));
     }
     let model = Model::load(folder)?;
     let time = run.time(&model.config);
     let law = law(&run, time)?;
-    let examine = |part| {
-        examine((&model.config, &model.weights), pool, &*law, part, (ROWS, batch, time))
-    };
+    let examine =
+        |part| examine((&model.config, &model.weights), pool, &*law, part, (ROWS, batch, time));
     let (held_out, like) = (examine(Part::HeldOut)?, examine(Part::Train)?);
     if as_json {
         return out::json(&json!({ "held_out": object(&held_out), "train": object(&like) }));
@@ -49,7 +48,9 @@ fn show(what: &str, examined: &Examined) -> Result<()> {
     if let Some(right) = right {
         out::line(format!("  {:<28}{} of {rows}", "wholly right", out::count(*right)))?;
     }
-    for (name, loss) in [("this model", loss)].into_iter().chain(yardsticks.iter().map(|(n, l)| (*n, l))) {
+    for (name, loss) in
+        [("this model", loss)].into_iter().chain(yardsticks.iter().map(|(n, l)| (*n, l)))
+    {
         out::line(format!("  {name:<28}{loss:.4} nats per token"))?;
     }
     Ok(())

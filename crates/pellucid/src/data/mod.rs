@@ -19,10 +19,10 @@ mod random;
 mod read;
 mod rows;
 mod shard;
+pub mod synthetic;
 mod tagged;
 #[cfg(test)]
 mod tests;
-pub mod synthetic;
 pub mod world;
 
 pub use batch::{Batch, Batches, Evaluation, IGNORE, Sampling};

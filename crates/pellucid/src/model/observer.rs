@@ -35,7 +35,10 @@ impl Observer {
         head::logits(&mut m, x)?;
         if let Some(site) = sites.iter().find(|s| !m.sites.iter().any(|(x, _)| x == *s)) {
             return Err(Error::new(Kind::Input, "observe", format!("no site is named {site}"))
-                .hint(format!("blocks are numbered 0..{}, and hidden = {}", config.layers, config.hidden)));
+                .hint(format!(
+                    "blocks are numbered 0..{}, and hidden = {}",
+                    config.layers, config.hidden
+                )));
         }
         let (ids, sites) = (m.inputs.ids, m.sites);
         Ok(Self { session: Session::new(Plan::infer(m.tape, threads)?), ids, sites })

@@ -90,7 +90,13 @@ fn younger(gpt2: &Config, llama: Config) -> Vec<(&'static str, Config)> {
         ("no norm", Config { norm: NormKind::None, norm_bias: false, ..gpt2.clone() }),
         (
             "bare",
-            Config { hidden: 0, norm: NormKind::None, norm_bias: false, bias: false, ..tiny("nano") },
+            Config {
+                hidden: 0,
+                norm: NormKind::None,
+                norm_bias: false,
+                bias: false,
+                ..tiny("nano")
+            },
         ),
         ("lstm", Config { core: Core::Lstm, positions: Positions::None, ..gpt2.clone() }),
         (

@@ -21,7 +21,12 @@ impl Modular {
     /// T other than 3; nothing held out, or everything.
     pub fn new(sizes: Sizes) -> Result<Self> {
         let holds = sizes.time == 3 && (2..=1 << 12).contains(&sizes.symbols);
-        demand(holds, &sizes, "`a b =` are three tokens, and p is 2 to 4096", "set train.time = 3")?;
+        demand(
+            holds,
+            &sizes,
+            "`a b =` are three tokens, and p is 2 to 4096",
+            "set train.time = 3",
+        )?;
         let pairs = (sizes.symbols * sizes.symbols) as u64;
         let learned = ((1.0 - sizes.held_out) * pairs as f64) as u64;
         let hint = "set data.validation_fraction = 0.7";

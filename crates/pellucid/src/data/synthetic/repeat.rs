@@ -27,7 +27,12 @@ impl Repeat {
         let (least, most) = ((sizes.time / 8).max(2), sizes.time / 2);
         demand(most > least, &sizes, "a row holds two copies", "set train.time = 64")?;
         let symbols = sizes.symbols >= most;
-        demand(symbols, &sizes, "a segment has up to T / 2 different symbols", "raise data.symbols")?;
+        demand(
+            symbols,
+            &sizes,
+            "a segment has up to T / 2 different symbols",
+            "raise data.symbols",
+        )?;
         let n = most - least + 1;
         let held = (sizes.held_out * n as f64).round() as usize;
         let hint = "set data.validation_fraction = 0.25";

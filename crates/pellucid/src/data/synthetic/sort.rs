@@ -19,8 +19,18 @@ impl Sort {
     /// An even T; a part of the inputs that is empty.
     pub fn new(sizes: Sizes) -> Result<Self> {
         let odd = sizes.time >= 3 && !sizes.time.is_multiple_of(2);
-        demand(odd, &sizes, "n digits and their order are read in 2n - 1 steps", "set train.time = 11")?;
-        demand(sizes.symbols >= 2, &sizes, "there are at least two digits", "set data.symbols = 3")?;
+        demand(
+            odd,
+            &sizes,
+            "n digits and their order are read in 2n - 1 steps",
+            "set train.time = 11",
+        )?;
+        demand(
+            sizes.symbols >= 2,
+            &sizes,
+            "there are at least two digits",
+            "set data.symbols = 3",
+        )?;
         let law = Self(sizes);
         for part in [Part::Train, Part::HeldOut] {
             let mut draws = random(&sizes, part, 0);

@@ -231,7 +231,8 @@ fn answers((config, weights): (&Config, &Weights), pool: &Pool, rows: &[Row]) ->
     let (mut next, mut count) = (prompts, start);
     for place in start..end {
         let logits = decoder.extend(pool, weights, &next, count, &vec![count; b])?;
-        let best = logits.chunks_exact(config.vocab).map(|row| highest(row).map_or(-1, |i| i as i32));
+        let best =
+            logits.chunks_exact(config.vocab).map(|row| highest(row).map_or(-1, |i| i as i32));
         (next, count) = (best.collect(), 1);
         for ((right, &best), row) in right.iter_mut().zip(&next).zip(rows) {
             *right &= best == row.tokens[place];

@@ -154,7 +154,6 @@ fn a_small_model_sorts_what_it_has_not_seen() {
     assert!((found.yardsticks[0].1 - 2f64.ln()).abs() < 1e-9, "{found:?}");
     // One that has learned nothing is right now and then at most.
     let fresh = crate::model::weights::Weights::init(&model.config, 1);
-    let found =
-        examine((&model.config, &fresh), &pool, &*law, Part::HeldOut, (50, 16, 5)).unwrap();
+    let found = examine((&model.config, &fresh), &pool, &*law, Part::HeldOut, (50, 16, 5)).unwrap();
     assert!(found.right.unwrap() < 40 && found.loss > 0.5, "{found:?}");
 }
