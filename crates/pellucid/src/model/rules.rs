@@ -177,6 +177,20 @@ mod tests {
     }
 
     #[test]
+    fn blocks_without_feed_forwards_or_norms_keep_their_own_rules() {
+        let bare = Config { hidden: 0, norm: NormKind::None, norm_bias: false, ..Config::nano() };
+        bare.validate().unwrap();
+        for (config, fault) in [
+            (Config { gated: true, ..bare.clone() }, "gated = true, but hidden = 0"),
+            (Config { norm_bias: true, ..bare.clone() }, "norm = none"),
+            (Config { embedding_norm: true, ..bare }, "norm = none"),
+        ] {
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.contains("1 fault ") && text.contains(fault), "{text}");
+        }
+    }
+
+    #[test]
     fn all_faults_are_listed_at_once() {
         let config = Config { heads: 5, kv_heads: 2, vocab: 0, dropout: 1.5, ..Config::gpt2() };
         let text = config.validate().unwrap_err().to_string();
