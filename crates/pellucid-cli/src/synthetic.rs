@@ -15,11 +15,11 @@ const ROWS: u64 = 5000;
 
 /// Examines the model of a run on what is held out, and on rows like those that it learned from.
 pub(crate) fn run(folder: &Path, pool: &Pool, batch: usize, as_json: bool) -> Result<()> {
-    let settings = find(folder)?.join("run.toml");
-    let run = RunConfig::load(&settings)?;
+    let hint = "name the files to evaluate on";
+    let run = RunConfig::load(&find(folder)?.join("run.toml")).map_err(|e| e.hint(hint))?;
     if !run.data.task.is_synthetic() {
         let message = format!("{}: was trained on files", folder.display());
-        return Err(Error::new(Kind::Input, "eval", message).hint("name the files to evaluate on"));
+        return Err(Error::new(Kind::Input, "eval", message).hint(hint));
     }
     let model = Model::load(folder)?;
     let time = run.time(&model.config);

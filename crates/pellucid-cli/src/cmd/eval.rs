@@ -64,19 +64,23 @@ impl Eval {
         if self.data.is_empty() {
             return synthetic::run(&self.model, &pool, self.batch, self.json);
         }
-        let model = Model::load_as(&pool, &self.model, self.weights)?;
+        self.on_files(&pool)
+    }
+
+    fn on_files(&self, pool: &Pool) -> Result<()> {
+        let model = Model::load_as(pool, &self.model, self.weights)?;
         if self.task.is_set() {
-            return tasks::run(&self.task, &model, &pool, (&self.data, &self.field), self.json);
+            return tasks::run(&self.task, &model, pool, (&self.data, &self.field), self.json);
         }
         let table = (&*self.columns, self.header);
         if model.config.output == Output::Positions {
-            return tags::run(&model, &pool, &self.data, table, self.json);
+            return tags::run(&model, pool, &self.data, table, self.json);
         }
         if model.config.output == Output::Sequence {
-            return labels::run(&model, &pool, &self.data[0], table, self.json);
+            return labels::run(&model, pool, &self.data[0], table, self.json);
         }
         if model.config.has_source() {
-            return pairs::run(&model, &pool, &self.data, &self.columns, self.json);
+            return pairs::run(&model, pool, &self.data, &self.columns, self.json);
         }
         if model.config.architecture != Architecture::Decoder {
             let message = "an encoder gives no next token of a text a probability";
@@ -101,7 +105,7 @@ impl Eval {
         let shard = Arc::new(Shard::from_ids(ids, model.config.vocab)?);
         let time = self.time.unwrap_or(model.config.context).min(model.config.context);
         let windows = Evaluation::all(shard, self.batch, time)?;
-        let (mean, tokens) = self.measure(&pool, &model, &windows, time)?;
+        let (mean, tokens) = self.measure(pool, &model, &windows, time)?;
         let bytes_of_weights = match &model.stored {
             Some(stored) => stored.bytes(),
             None => size_of_val(model.weights.data()),

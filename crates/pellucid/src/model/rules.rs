@@ -49,18 +49,7 @@ impl Config {
             format!("dropout = {}, but it must be at least 0 and below 1", self.dropout),
         );
         rule(self.window != Some(0), "window = 0, but a query must see itself".into());
-        rule(
-            !(self.norm == NormKind::RmsNorm && self.norm_bias),
-            "norm_bias = true, but RMSNorm has none".into(),
-        );
-        rule(
-            self.norm != NormKind::None || !self.norm_bias && !self.embedding_norm,
-            "norm = none, so norm_bias and embedding_norm must be false".into(),
-        );
-        rule(
-            self.has_feed_forward() || !self.gated,
-            "gated = true, but hidden = 0: there is no feed-forward to be gated".into(),
-        );
+        self.bare(&mut faults);
         self.stacks(&mut faults);
         self.tops(&mut faults);
         adapter::faults(self, &mut faults);
@@ -79,6 +68,27 @@ impl Config {
 }
 
 impl Config {
+    /// What norms must keep, and blocks without norms or feed-forwards.
+    fn bare(&self, faults: &mut Vec<String>) {
+        let mut rule = |holds: bool, fault: &str| {
+            if !holds {
+                faults.push(fault.into());
+            }
+        };
+        rule(
+            !(self.norm == NormKind::RmsNorm && self.norm_bias),
+            "norm_bias = true, but RMSNorm has none",
+        );
+        rule(
+            self.norm != NormKind::None || !self.norm_bias && !self.embedding_norm,
+            "norm = none, so norm_bias and embedding_norm must be false",
+        );
+        rule(
+            self.has_feed_forward() || !self.gated,
+            "gated = true, but hidden = 0: there is no feed-forward to be gated",
+        );
+    }
+
     /// What the stacks must keep.
     fn stacks(&self, faults: &mut Vec<String>) {
         let mut rule = |holds: bool, fault: String| {
@@ -173,6 +183,20 @@ mod tests {
             for depth in 1..20 {
                 Config::preset(preset).unwrap().with_depth(depth).validate().unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn blocks_without_feed_forwards_or_norms_keep_their_own_rules() {
+        let bare = Config { hidden: 0, norm: NormKind::None, norm_bias: false, ..Config::nano() };
+        bare.validate().unwrap();
+        for (config, fault) in [
+            (Config { gated: true, ..bare.clone() }, "gated = true, but hidden = 0"),
+            (Config { norm_bias: true, ..bare.clone() }, "norm = none"),
+            (Config { embedding_norm: true, ..bare }, "norm = none"),
+        ] {
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.contains("1 fault ") && text.contains(fault), "{text}");
         }
     }
 

@@ -57,6 +57,8 @@ fn configs() -> Vec<(Family, Config)> {
         (Family::Native, Config { bias: true, ..llama() }),
         (Family::Native, Config { width: 23, ..llama() }),
         (Family::Native, Config { norm_placement: NormPlacement::Post, ..gpt2() }),
+        (Family::Native, Config { hidden: 0, ..gpt2() }),
+        (Family::Native, Config { norm: NormKind::None, norm_bias: false, ..gpt2() }),
         (
             Family::Native,
             Config {
