@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Tokenize(cmd::tokenize::Tokenize),
     /// Parameters, memory and FLOPs of a model folder, a run, a preset or a config file
     Inspect(cmd::inspect::Inspect),
+    /// Look inside a model in a browser: tokens, attention, the stream at each depth, a run while it trains
+    Look(cmd::look::Look),
     /// Bring a model from elsewhere: `transformers`, LoRA factors, GGUF, CTranslate2, llama2.c, the Hugging Face Hub
     Import(cmd::import::Import),
     /// Write a model for `transformers` or, as GGUF, for llama.cpp; LoRA factors are merged

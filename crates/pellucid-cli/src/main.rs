@@ -6,6 +6,7 @@ mod cmd;
 mod decode_bench;
 mod examine;
 mod input;
+mod inside;
 mod labels;
 mod measure;
 mod model;

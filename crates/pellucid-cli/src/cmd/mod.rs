@@ -11,6 +11,7 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod look;
 pub(crate) mod quantise;
 pub(crate) mod tokenize;
 pub(crate) mod train;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Eval(c) => c.run(),
         Command::Tokenize(c) => c.run(),
         Command::Inspect(c) => c.run(),
+        Command::Look(c) => c.run(),
         Command::Import(c) => c.run(),
         Command::Export(c) => c.run(),
         Command::Quantise(c) => c.run(),
