@@ -51,7 +51,7 @@ class Attention {
     this.table = el("table", { class: "plain" });
     element.replaceChildren(
       el("p", { class: "row" }, this.stackBox.box, this.layerBox.box, this.headBox.box), this.fault,
-      el("div", { class: "pair" }, left, right), this.table);
+      el("div", { class: "pair attention" }, left, right, el("div", { class: "words" }, this.table)));
     this.overview = new Overview(left, (layer, head) => this.choose(layer, head));
     this.overview.canvas.addEventListener("keydown", (e) => e.key === "Enter" && this.map.canvas.focus());
     this.map = new HeadMap(right, (query) => this.row(query));
@@ -80,6 +80,7 @@ class Attention {
     this.headBox.select.replaceChildren(...list(heads));
     this.overview.reset(layers, heads);
     this.choose(this.at.layer, this.at.head);
+    this.overview.canvas.setAttribute("aria-busy", "true");
     try {
       for (let layer = 0; layer < layers; layer++) {
         const thumbs = await this.source.thumbs(name, layer);
@@ -89,6 +90,7 @@ class Attention {
     } catch (error) {
       if (round === this.round) this.failed(error);
     }
+    if (round === this.round) this.overview.canvas.removeAttribute("aria-busy");
   }
 
   choose(layer, head) {

@@ -60,8 +60,7 @@ export function number(x) {
   if (!Number.isFinite(x)) return String(x);
   const size = Math.abs(x);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return x.toExponential(2);
-  if (Number.isInteger(x)) return String(x);
-  return x.toFixed(size < 1 ? 4 : size < 100 ? 3 : 1);
+  return String(Number(x.toPrecision(4)));
 }
 
 /** With its sign. */

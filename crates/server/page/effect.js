@@ -67,7 +67,7 @@ class EffectView {
     const site = this.site(layer, what);
     const label = head === null ? `${what} of layer ${layer}` : `head ${head} of layer ${layer}`;
     const made = el("button", {
-      type: "button", class: what === "head" ? "part head" : "part", title: label, "aria-label": label,
+      type: "button", class: what === "head" ? "part one" : "part", title: label, "aria-label": label,
       "data-key": `${site}#${head}`, "aria-pressed": "false", onclick: () => this.toggle(site, head, label),
     }, head === null ? what : String(head));
     return made;

@@ -95,7 +95,7 @@ class LensView {
     for (const td of this.box.querySelectorAll("td.chosen")) td.classList.remove("chosen");
     this.box.querySelectorAll("tbody tr")[row].querySelectorAll("td")[column].classList.add("chosen");
     const position = this.data.from + column;
-    const caption = `${name}, after “${visible(this.data.words[position] ?? "")}” (${position})`;
+    const caption = `${name}, at “${visible(this.data.words[position] ?? "")}” (${position})`;
     const lines = guesses.map((g) => ({ label: visible(g.text), value: g.probability, text: percent(g.probability), title: `token ${g.id}, logit ${g.logit.toFixed(3)}` }));
     this.detail.replaceChildren(bars(caption, lines, [0, Math.max(...lines.map((l) => l.value))]));
     if (speak) say(`${caption}: ${lines.slice(0, 3).map((l) => `${l.label} ${l.text}`).join(", ")}`);
@@ -125,7 +125,7 @@ class LensView {
       cells.forEach((g, i) => {
         const p = g[0].probability;
         body += `<rect x="${left + i * w}" y="${top + r * h}" width="${w - 2}" height="${h - 2}" fill="${paper(p)}"><title>${esc(visible(g[0].text))} ${percent(p)}</title></rect>` +
-          `<text x="${left + i * w + 4}" y="${top + r * h + 15}" fill="${p > 0.25 ? "#ffffff" : "#1d2026"}">${esc(short(visible(g[0].text), 10))}</text>\n`;
+          `<text x="${left + i * w + 4}" y="${top + r * h + 15}" fill="${p > 0.42 ? "#ffffff" : "#1d2026"}">${esc(short(visible(g[0].text), 10))}</text>\n`;
       });
     });
     return svgPage(left + this.count * w + 16, top + this.rows.length * h + 12, this.title(), body);

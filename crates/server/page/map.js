@@ -37,6 +37,7 @@ export class HeadMap {
     if (!same) {
       this.cursor = [tiles.queries - 1, 0];
       this.hover = null;
+      this.resize();
       this.fit();
     }
     this.describe();
@@ -145,8 +146,11 @@ export class HeadMap {
     const ratio = window.devicePixelRatio || 1;
     const wide = this.canvas.parentElement.clientWidth;
     if (!wide) return;
-    const tall = Math.min(Math.max(wide, 300), 620);
-    if (this.wide === wide && this.ratio === ratio) return;
+    const { queries, keys } = this.tiles ?? { queries: 1, keys: 1 };
+    // As tall as what is to be shown, at most a square.
+    const cell = Math.min((wide - LEFT - 8) / keys, MOST_SCALE);
+    const tall = Math.min(Math.max(wide, 300), 620, Math.ceil(TOP + queries * cell + 8));
+    if (this.wide === wide && this.tall === tall && this.ratio === ratio) return;
     const first = !this.room;
     const whole = first || Math.abs(this.view.scale - this.fitting()) < 1e-6;
     Object.assign(this, { wide, tall, ratio, room: { w: wide - LEFT - 8, h: tall - TOP - 8 } });
@@ -256,8 +260,10 @@ export class HeadMap {
       const y = TOP + (cell[0] - view.y) * view.scale;
       c.fillStyle = colour;
       c.globalAlpha = 0.1;
-      c.fillRect(LEFT, y, this.room.w, Math.max(view.scale, 1));
-      c.fillRect(x, TOP, Math.max(view.scale, 1), this.room.h);
+      const wide = Math.min(this.room.w, (this.tiles.keys - view.x) * view.scale);
+      const tall = Math.min(this.room.h, (this.tiles.queries - view.y) * view.scale);
+      c.fillRect(LEFT, y, wide, Math.max(view.scale, 1));
+      c.fillRect(x, TOP, Math.max(view.scale, 1), tall);
       c.globalAlpha = 1;
       c.strokeStyle = colour;
       c.lineWidth = 1.5;

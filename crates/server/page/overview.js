@@ -124,6 +124,7 @@ export class Overview {
         const [x, y, side] = [left + k * cell + gap / 2, top + l * cell + gap / 2, cell - gap];
         c.fillRect(x, y, side, side);
         const thumbs = this.thumbs.get(l);
+        c.imageSmoothingEnabled = thumbs?.columns > side * ratio;
         if (thumbs) c.drawImage(this.bitmap(thumbs, k), x, y, side, side);
       }
     }
