@@ -28,14 +28,16 @@ const check = (what, is) => {
 /** Starts the made-up model; gives its address and a way to end it. */
 function serve(...args) {
   const own = process.env.FAKE;
-  const cargo = ["run", "-q", "-p", "pellucid-server", "--example", "fake", "--"];
+  const cargo = ["run", "-q", "--release", "-p", "pellucid-server", "--example", "fake", "--"];
   const child = spawn(own ?? "cargo", own ? args : [...cargo, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  servers.push(child);
   return new Promise((done, failed) => {
     child.on("exit", () => failed(new Error("the server ended")));
     child.stdout.once("data", (text) => done({ url: String(text).trim(), end: () => child.kill() }));
   });
 }
 
+const servers = [];
 const browser = await puppeteer.launch({ executablePath: browserPath, args: ["--no-sandbox", "--font-render-hinting=none"] });
 const noise = [];
 
@@ -261,6 +263,7 @@ async function measure(selector, zoom) {
 try {
   for (const part of [small, two, large]) await part();
 } finally {
+  servers.forEach((child) => child.kill());
   await browser.close();
 }
 check(`no errors in the console, nothing from outside ${[...new Set(noise)].join(" | ")}`, noise.length === 0);

@@ -28,5 +28,7 @@ mod guard;
 mod page;
 /// Listening.
 pub mod serve;
+/// The data of a figure for such a page.
+pub mod still;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,13 @@
 use crate::inside::Glass;
 use crate::out;
 use crate::plan;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pellucid::error::{Error, Kind, Result};
+use pellucid::files;
+use pellucid_server::inside::{Fault, HeadAt, Inside, Prompt};
 use pellucid_server::serve::Server;
-use std::path::PathBuf;
+use pellucid_server::{export, still};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[derive(Debug, Args)]
@@ -25,15 +28,39 @@ pub(crate) struct Look {
     /// Opens the page in the browser
     #[arg(long)]
     open: bool,
+    /// Writes one figure as a page that stands alone, instead of listening
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Which figure is written
+    #[arg(long, value_enum, default_value_t = View::Attention, requires = "save")]
+    view: View,
+    /// Whose head is written
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "save")]
+    layer: usize,
+    /// Which head of the layer
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "save")]
+    head: usize,
     /// Worker threads; 0 takes all cores
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
+}
+
+/// A figure that can be written without a browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum View {
+    /// Who looks at whom
+    Attention,
+    /// What the stream would say at each depth
+    Lens,
 }
 
 impl Look {
     pub(crate) fn run(self) -> Result<()> {
         let mut glass = Glass::open(&self.model, plan::pool(self.threads))?;
         glass.begin_with(self.text, self.source);
+        if let Some(file) = &self.save {
+            return self.save(&mut glass, file);
+        }
         let server = Server::bind(self.port).map_err(|e| {
             let message = format!("port {}: {e}", self.port);
             Error::new(Kind::Resource, "look", message).hint("leave --port out to take a free one")
@@ -46,6 +73,41 @@ impl Look {
         server
             .serve(Box::new(glass), Some(self.model))
             .map_err(|e| Error::new(Kind::Resource, "look", e.to_string()))
+    }
+}
+
+/// Positions of the lens in a saved page.
+const POSITIONS: usize = 16;
+
+impl Look {
+    /// Writes a page that stands alone.
+    fn save(&self, glass: &mut Glass, file: &Path) -> Result<()> {
+        let card = glass.card();
+        let prompt = Prompt { text: card.text, source: card.source };
+        let (layer, head) = (self.layer, self.head);
+        let stack = card.stacks.first().map(|s| s.name.clone()).unwrap_or_default();
+        let (name, title, data) = match self.view {
+            View::Attention => {
+                let title = format!("{}: attention of layer {layer}, head {head}", card.title);
+                let at = HeadAt { stack, layer, head };
+                ("attention", title, still::attention(glass, &prompt, &at))
+            }
+            View::Lens => {
+                let title = format!("{}: the stream at each depth", card.title);
+                ("lens", title, still::lens(glass, &prompt, POSITIONS))
+            }
+        };
+        let failed = |fault: Fault| Error::new(Kind::Input, "look", fault.message);
+        let more = match self.view {
+            View::Attention => format!("--layer {layer} --head {head}"),
+            View::Lens => String::new(),
+        };
+        let quoted = format!("'{}'", prompt.text.replace('\'', "'\\''"));
+        let out = file.display();
+        let command = format!("{} --text {quoted} --save {out} --view {name} {more}", card.command);
+        let page = export::page(name, &title, command.trim_end(), &data.map_err(failed)?);
+        files::replace("look", file, |to| to.write_all(page.as_bytes()))?;
+        out::line(format!("{out}"))
     }
 }
 
