@@ -51,7 +51,11 @@ async function open(url, { width = 1180, height = 900, dark = false, calm = fals
   page.on("pageerror", (e) => noise.push(e.message));
   page.on("console", (m) => m.type() === "error" && !m.text().includes("status of 400") && !m.text().includes("status of 501") && noise.push(m.text()));
   page.on("request", (r) => !r.url().startsWith(url.split("/").slice(0, 3).join("/")) && !/^(data|blob|file):/.test(r.url()) && noise.push(`outside: ${r.url()}`));
+  const until = page.waitForFunction.bind(page);
+  // By the clock: a page that is not in front draws no frames.
+  page.waitForFunction = (what, options, ...args) => until(what, { polling: 100, ...options }, ...args);
   await page.goto(url);
+  await page.bringToFront();
   return page;
 }
 
@@ -144,6 +148,7 @@ async function small() {
   check("nothing is wider than 400 px", (await wide(narrow)) <= 0);
   check("calm people see no transitions", (await narrow.evaluate(() => getComputedStyle(document.querySelector(".bar")).transitionDuration)) === "0s");
   await named(narrow);
+  await narrow.close();
   server.end();
 }
 

@@ -1,12 +1,13 @@
 // Light and dark, and the colours of weights.
 
-const listeners = [];
+let listeners = [];
 let table = null;
 const inks = new Map();
 
-/** Calls `work` whenever light and dark change. */
-export function onTheme(work) {
-  listeners.push(work);
+/** Calls `work` whenever light and dark change, as long as `node` is on the page. */
+export function onTheme(node, work) {
+  listeners = listeners.filter((l) => l.node.isConnected);
+  listeners.push({ node, work });
 }
 
 /** A colour of the style sheet. */
@@ -54,7 +55,7 @@ export function onShade(p) {
 function changed() {
   table = null;
   inks.clear();
-  for (const work of listeners) work();
+  for (const { node, work } of listeners) if (node.isConnected) work();
 }
 
 /** `auto`, `light` or `dark`; kept for the next visit where the browser allows it. */

@@ -22,7 +22,7 @@ class LensView {
     this.on = step("later ▸", 1);
     this.tools = el("p", { class: "row" }, this.back, this.on, this.where);
     element.replaceChildren(this.tools, this.fault, this.box, this.detail);
-    onTheme(() => element.isConnected && this.table());
+    onTheme(this.box, () => this.table());
     this.table();
     this.choose(0, this.data.cells[0].length - 1);
   }

@@ -46,7 +46,7 @@ export class HeadMap {
 
   listen(parent) {
     const canvas = this.canvas;
-    onTheme(() => {
+    onTheme(canvas, () => {
       this.tiles?.repaint();
       this.frame();
     });

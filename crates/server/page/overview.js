@@ -20,7 +20,7 @@ export class Overview {
     this.stale = true;
     this.frame = everyFrame(() => this.blit());
     this.listen();
-    onTheme(() => this.restale());
+    onTheme(this.canvas, () => this.restale());
     new ResizeObserver(() => this.restale()).observe(parent);
   }
 

@@ -24,7 +24,7 @@ export class Tiles {
       this.kept.set(key, found);
       return found.values ? found : undefined;
     }
-    if (fetch) this.bring(key, level, row, column);
+    if (fetch && !this.failed) this.bring(key, level, row, column);
     return undefined;
   }
 

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Most bytes of a question.
 const QUESTION: usize = 256 << 10;
 /// Most bytes of data to be exported.
-const EXPORT: usize = 32 << 20;
+const EXPORT: usize = 64 << 20;
 /// Most positions of the lens at once, and most edits.
 const POSITIONS: usize = 64;
 /// Guesses in a cell of the lens.
