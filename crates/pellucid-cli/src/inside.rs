@@ -210,7 +210,9 @@ impl Inside for Glass {
     }
 
     fn tokens(&mut self, prompt: &Prompt) -> Answer<Tokens> {
-        let named = |ids: Vec<u32>| ids.into_iter().map(|id| self.token(id)).collect();
+        let named = |ids: Vec<u32>| -> Answer<Vec<Token>> {
+            ids.into_iter().map(|id| self.token(id)).collect()
+        };
         let text: Answer<Vec<Token>> = named(self.ids(&prompt.text)?);
         let source = match self.model.config.has_source() {
             true => {
@@ -287,9 +289,9 @@ impl Glass {
         let config = &self.model.config;
         let logits = read_rows(&self.pool, config, &self.model.weights, stream);
         let logits = logits.map_err(|e| fault(&e))?;
-        let row = |row: &[f32]| {
+        let row = |row: &[f32]| -> Answer<Vec<Guess>> {
             let best = logit_lens::top(row, k).map_err(|e| fault(&e))?;
-            let guess = |(id, probability): (u32, f32)| {
+            let guess = |(id, probability): (u32, f32)| -> Answer<Guess> {
                 let text = self.token(id)?.text;
                 Ok(Guess { id, text, logit: row[id as usize], probability })
             };

@@ -9,6 +9,7 @@ use pellucid::files;
 use pellucid_server::inside::{Fault, HeadAt, Inside, Prompt};
 use pellucid_server::serve::Server;
 use pellucid_server::{export, still};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -57,7 +58,7 @@ enum View {
 impl Look {
     pub(crate) fn run(self) -> Result<()> {
         let mut glass = Glass::open(&self.model, plan::pool(self.threads))?;
-        glass.begin_with(self.text, self.source);
+        glass.begin_with(self.text.clone(), self.source.clone());
         if let Some(file) = &self.save {
             return self.save(&mut glass, file);
         }
