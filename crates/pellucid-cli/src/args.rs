@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Lens(cmd::lens::Lens),
     /// Try the exact laws of a glass box on a model, and say by how much each holds
     Verify(cmd::verify::Verify),
+    /// Look inside a model in a browser: tokens, attention, the stream at each depth, a run while it trains
+    Look(cmd::look::Look),
     /// Bring a model from elsewhere: `transformers`, LoRA factors, GGUF, CTranslate2, llama2.c, the Hugging Face Hub
     Import(cmd::import::Import),
     /// Write a model for `transformers` or, as GGUF, for llama.cpp; LoRA factors are merged

@@ -8,6 +8,7 @@ mod examine;
 mod fact;
 mod finding;
 mod input;
+mod inside;
 mod labels;
 mod lens_bench;
 mod measure;

@@ -12,6 +12,7 @@ pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod lens;
+pub(crate) mod look;
 pub(crate) mod quantise;
 pub(crate) mod tokenize;
 pub(crate) mod train;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Inspect(c) => c.run(),
         Command::Lens(c) => c.run(),
         Command::Verify(c) => c.run(),
+        Command::Look(c) => c.run(),
         Command::Import(c) => c.run(),
         Command::Export(c) => c.run(),
         Command::Quantise(c) => c.run(),
