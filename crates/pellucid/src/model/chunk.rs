@@ -3,7 +3,9 @@
 use super::builder::{Builder, Memory, Purpose};
 use super::config::Config;
 use super::head;
+use super::site::Sizes;
 use super::source::Sources;
+use super::standing::{self, Standing};
 use super::stored_weights::StoredWeights;
 use super::transformer::stack;
 use crate::autograd::{Ints, Plan, Session, Value};
@@ -43,12 +45,14 @@ impl Chunk {
         config: &Config,
         stored: Option<&StoredWeights>,
         Want { size, capacity, sources, every }: Want,
+        standing: &[Standing],
         threads: usize,
     ) -> Result<Self> {
         let purpose = Purpose::Extend { capacity };
         // Prompts round what stored matrices are multiplied with; attention may as well.
         let precision = if stored.is_some() { Precision::Bf16 } else { Precision::F32 };
         let mut m = Builder::decoder(config, size, sources, (purpose, precision), stored)?;
+        standing::watch(&mut m, standing);
         let lengths = match m.memory {
             Some(Memory::Remembered { lengths, .. }) => Some(lengths),
             _ => None,
@@ -56,6 +60,9 @@ impl Chunk {
         let x = stack(&mut m)?;
         let logits = if every { head::logits(&mut m, x) } else { head::last_logits(&mut m, x) }?;
         m.tape.keep(logits);
+        m.check_watch()?;
+        let sizes = Sizes { b: size.0, t: size.1, s: sources.1 };
+        standing::put(&m.seen, config, sizes, standing)?;
         let inputs = m.inputs;
         let mut session = Session::new(Plan::infer(m.tape, threads)?);
         // The cache is the decoder's, lent to one chunk at a time.

@@ -5,6 +5,7 @@ use super::chunk::{Chunk, Want, permute};
 use super::config::{Architecture, Config, Core, Output};
 use super::memory::{Slot, Sort, slots};
 use super::source::Sources;
+use super::standing::Standing;
 use super::stored_weights::StoredWeights;
 use super::weights::{Weights, parameters};
 use crate::autograd::{RunInfo, Timing};
@@ -54,7 +55,8 @@ pub struct Decoder {
     capacity: usize,
     threads: usize,
     measure: bool,
-    chunks: Vec<Chunk>,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) standing: Vec<Standing>,
     cache: Vec<Buffer>,
     /// What each of these holds.
     slots: Vec<Slot>,
@@ -132,6 +134,7 @@ impl Decoder {
             threads,
             measure: false,
             chunks: vec![],
+            standing: vec![],
             cache: slots.iter().map(|slot| Buffer::zeros(slot.len)).collect(),
             slots,
             past: vec![0; batch],
@@ -292,14 +295,14 @@ impl Decoder {
     }
 
     /// The chunk for `t` tokens, planned when first needed.
-    fn chunk(&mut self, t: usize, every: bool) -> Result<usize> {
+    pub(super) fn chunk(&mut self, t: usize, every: bool) -> Result<usize> {
         if let Some(at) = self.chunks.iter().position(|c| (c.t, c.every) == (t, every)) {
             return Ok(at);
         }
         let (stored, size) = (self.stored.as_ref(), (self.batch, t));
         let sources = self.sources.as_ref().map_or((0, 0), |s| (s.texts(), s.longest()));
         let want = Want { size, capacity: self.capacity, sources, every };
-        let mut chunk = Chunk::new(&self.config, stored, want, self.threads)?;
+        let mut chunk = Chunk::new(&self.config, stored, want, &self.standing, self.threads)?;
         chunk.session.measure(self.measure);
         self.chunks.push(chunk);
         Ok(self.chunks.len() - 1)

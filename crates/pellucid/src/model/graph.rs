@@ -4,6 +4,8 @@ use super::batch::{Batch, IGNORE, Pass};
 use super::builder::{Builder, Inputs, Purpose, Shape};
 use super::config::{Config, Pooling};
 use super::head;
+use super::site::Sizes;
+use super::standing::{self, Standing};
 use super::stored_weights::StoredWeights;
 use super::transformer::transformer;
 use crate::autograd::{Ints, Plan, Session, Training, Value};
@@ -51,13 +53,17 @@ pub(super) struct Recipe<'a> {
     pub(super) threads: usize,
     /// Names of parameters that need no gradient.
     pub(super) frozen: Option<&'a BTreeSet<String>>,
+    /// Changes that hold at every position.
+    pub(super) standing: &'a [Standing],
 }
 
 impl Graph {
     pub(super) fn new(recipe: &Recipe<'_>, shape: Shape) -> Result<Self> {
-        let Recipe { config, aim, precision, smoothing, stored, threads, frozen } = *recipe;
+        let Recipe { config, aim, precision, smoothing, stored, threads, frozen, standing } =
+            *recipe;
         let purpose = if matches!(aim, Aim::Train(_)) { Purpose::Train } else { Purpose::Observe };
         let mut m = Builder::new(config, shape, purpose, precision, stored)?;
+        standing::watch(&mut m, standing);
         let source = config.has_source().then_some(m.inputs);
         let x = transformer(&mut m, shape.t)?;
         let inputs = m.inputs;
@@ -77,6 +83,9 @@ impl Graph {
             Aim::Vectors => outputs.push(x),
         }
         outputs.iter().for_each(|&value| m.tape.keep(value));
+        m.check_watch()?;
+        let sizes = Sizes { b: shape.b, t: shape.t, s: shape.s };
+        standing::put(&m.seen, config, sizes, standing)?;
         let plan = match aim {
             Aim::Train(training) => {
                 m.tape.freeze(|name| frozen.is_some_and(|all| all.contains(name)));

@@ -59,6 +59,8 @@ pub mod observer;
 pub mod scorer;
 /// The closed list of everything observable.
 pub mod site;
+/// Changes that hold at every position.
+pub mod standing;
 /// Weights for inference in fewer bits.
 pub mod stored_weights;
 /// Loss and gradients of a micro-batch.

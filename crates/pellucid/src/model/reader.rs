@@ -72,8 +72,16 @@ impl Reader {
         };
         let (config, stored) = (&self.config, self.stored.as_ref());
         let (precision, threads) = (self.precision, self.threads);
-        let recipe =
-            Recipe { config, aim, precision, smoothing: 0.0, stored, threads, frozen: None };
+        let recipe = Recipe {
+            config,
+            aim,
+            precision,
+            smoothing: 0.0,
+            stored,
+            threads,
+            frozen: None,
+            standing: &[],
+        };
         // Whether the answer has a row for each text, not for each position.
         let of_texts = match self.wanted {
             Wanted::Pooled | Wanted::PooledAs(_) => true,

@@ -9,6 +9,7 @@ use super::batch::{PASS_TOKENS, cut};
 use super::builder::Shape;
 use super::config::{Config, Core};
 use super::graph::{Aim, Graphs, Recipe};
+use super::standing::Standing;
 use super::weights::Weights;
 use crate::autograd::{ParamGrads, RunInfo, Timing, Training};
 use crate::backend::cpu::gemm::Precision;
@@ -80,6 +81,7 @@ pub struct TrainGraph {
     config: Config,
     options: TrainOptions,
     frozen: BTreeSet<String>,
+    pub(super) standing: Vec<Standing>,
     threads: usize,
     timings: Option<Vec<Timing>>,
     flops: u64,
@@ -106,13 +108,30 @@ impl TrainGraph {
     ) -> Result<Self> {
         let (train, evaluate) = Default::default();
         let (config, timings, flops, right) = (config.clone(), None, 0, 0);
-        let mut graph =
-            Self { config, options, frozen, threads, timings, flops, train, evaluate, right };
-        let recipe = recipe((&graph.config, &graph.frozen), &options, true, threads);
+        let standing = vec![];
+        let mut graph = Self {
+            config,
+            options,
+            frozen,
+            standing,
+            threads,
+            timings,
+            flops,
+            train,
+            evaluate,
+            right,
+        };
+        let recipe =
+            recipe((&graph.config, &graph.frozen, &graph.standing), &options, true, threads);
         let core = graph.config.core;
         let (largest, _) = graph.train.of(&recipe, options.largest(core))?;
         graph.flops = largest.session.plan().flops() * options.count(core) as u64;
         Ok(graph)
+    }
+
+    /// Plans are made anew.
+    pub(super) fn forget_plans(&mut self) {
+        (self.train, self.evaluate) = Default::default();
     }
 
     /// Bytes of activations, their gradients and working memory.
@@ -156,7 +175,8 @@ impl TrainGraph {
         if let Some(timings) = &mut self.timings {
             timings.clear();
         }
-        let recipe = recipe((&self.config, &self.frozen), &self.options, true, self.threads);
+        let recipe =
+            recipe((&self.config, &self.frozen, &self.standing), &self.options, true, self.threads);
         let passes = cut(batch, &self.config, self.options.whole(self.config.core));
         let (mut loss, count) = (0.0, passes.len() as u64);
         for (number, pass) in passes.iter().enumerate() {
@@ -190,7 +210,12 @@ impl TrainGraph {
     ) -> Result<(f32, Vec<f32>)> {
         batch.check(&self.config, false)?;
         let all = counted(&batch.targets).max(1) as f64;
-        let recipe = recipe((&self.config, &self.frozen), &self.options, false, self.threads);
+        let recipe = recipe(
+            (&self.config, &self.frozen, &self.standing),
+            &self.options,
+            false,
+            self.threads,
+        );
         let (mut mean, mut losses) = (0.0, vec![0.0; batch.targets.len()]);
         self.right = 0;
         for pass in cut(batch, &self.config, self.options.whole(self.config.core)) {
@@ -220,7 +245,7 @@ impl TrainGraph {
 }
 
 fn recipe<'a>(
-    (config, frozen): (&'a Config, &'a BTreeSet<String>),
+    (config, frozen, standing): (&'a Config, &'a BTreeSet<String>, &'a [Standing]),
     options: &TrainOptions,
     training: bool,
     threads: usize,
@@ -233,5 +258,6 @@ fn recipe<'a>(
     };
     let (precision, smoothing) =
         (options.precision, if training { options.smoothing } else { 0.0 });
-    Recipe { config, aim, precision, smoothing, stored: None, threads, frozen: Some(frozen) }
+    let (stored, frozen) = (None, Some(frozen));
+    Recipe { config, aim, precision, smoothing, stored, threads, frozen, standing }
 }
