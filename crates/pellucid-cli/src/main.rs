@@ -2,6 +2,7 @@
 
 mod args;
 mod attention_bench;
+mod changes;
 mod cmd;
 mod decode_bench;
 mod examine;

@@ -11,6 +11,7 @@ use pellucid::generate::{
 use pellucid::model::config::Config;
 use pellucid::model::continuations::Request;
 use pellucid::model::decoder::Decoder;
+use pellucid::model::standing::Standing;
 use pellucid::model::stored_weights::StoredWeights;
 use pellucid::model::weights::{ParamSpec, Weights, parameters};
 use pellucid::text::Tokenizer;
@@ -58,6 +59,8 @@ pub(crate) struct Model {
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) generation: GenerationConfig,
     pub(crate) folder: PathBuf,
+    /// Changes that hold while it writes.
+    pub(crate) standing: Vec<Standing>,
 }
 
 /// The model folder of a run (its best checkpoint, else its last), or the folder itself.
@@ -92,7 +95,8 @@ impl Model {
             None => tokenizer.ok(),
         };
         let (config, weights, generation) = (loaded.config, loaded.weights, loaded.generation);
-        Ok(Self { config, weights, stored: None, tokenizer, generation, folder })
+        let (stored, standing) = (None, vec![]);
+        Ok(Self { config, weights, stored, tokenizer, generation, folder, standing })
     }
 
     /// With weights held as asked; else as the folder has them, plain ones in f32.
@@ -112,7 +116,8 @@ impl Model {
             None => (loaded.weights.dequantised(&config)?, None),
             Some(_) => (loaded.weights.rest().clone(), Some(loaded.weights)),
         };
-        Ok(Self { config, weights, stored, tokenizer, generation, folder })
+        let standing = vec![];
+        Ok(Self { config, weights, stored, tokenizer, generation, folder, standing })
     }
 
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -204,10 +209,14 @@ impl Model {
     /// For these weights as they are held.
     pub(crate) fn decoder(&self, pool: &Pool, rows: usize, capacity: usize) -> Result<Decoder> {
         let (config, threads) = (&self.config, pool.threads());
-        match &self.stored {
+        let mut decoder = match &self.stored {
             None => Decoder::new(config, rows, capacity, threads),
             Some(stored) => Decoder::with_stored(config, stored, rows, capacity, threads),
+        }?;
+        if !self.standing.is_empty() {
+            decoder.hold(&self.standing)?;
         }
+        Ok(decoder)
     }
 
     /// Parameters, however they are held.

@@ -1,6 +1,7 @@
 //! `pellucid generate`
 
 use crate::args::{SamplingArgs, SpeculateArgs};
+use crate::changes::ChangeArgs;
 use crate::input::{parse_ids, text_of};
 use crate::model::{Held, Model};
 use crate::out;
@@ -59,12 +60,15 @@ pub(crate) struct Generate {
     sampling: SamplingArgs,
     #[command(flatten)]
     speculation: SpeculateArgs,
+    #[command(flatten)]
+    inside: ChangeArgs,
 }
 
 impl Generate {
     pub(crate) fn run(self) -> Result<()> {
         let pool = plan::pool(self.threads);
-        let model = Model::load_as(&pool, &self.model, self.weights)?;
+        let mut model = Model::load_as(&pool, &self.model, self.weights)?;
+        model.standing = self.inside.standing(&model.config)?;
         let (texts, prompts) = self.prompts(&model)?;
         let options = GenerateOptions {
             max_new: self.max_new.or(model.generation.max_new_tokens).unwrap_or(128),

@@ -1,12 +1,20 @@
 //! What is shown is what the model computed.
 
+use super::fact_edit::{FactEdit, edit, moments};
+use super::fixtures::{induction_head, repeated};
 use super::logit_lens;
+use super::subject::Subject;
+use super::sweep::{Cell, Patch, Sweep};
+use super::tracing::{Fact, Restored, Tracing, trace};
 use crate::backend::cpu::pool::Pool;
 use crate::model::config::Config;
-use crate::model::observer::{Observer, Text};
+use crate::model::edit::{Pick, Region};
+use crate::model::observer::{End, Observer, Text};
 use crate::model::readout::Readout;
 use crate::model::site::{Part, Site, Sizes};
+use crate::model::watch::Watch;
 use crate::model::weights::Weights;
+use crate::ops::tap::Change;
 
 const T: usize = 11;
 const SITES: [Site; 3] = [
@@ -58,4 +66,133 @@ fn the_lens_after_the_last_block_reads_the_models_own_logits() {
         close(&readout.read(&pool, &weights, normed).unwrap(), logits, 1e-4);
         assert!(logit_lens::read(&config, &weights, &stream[..5]).is_err());
     }
+}
+
+/// The scores after the last position of a whole run with a patch.
+fn whole(subject: Subject<'_>, ids: &[i32], patch: &Patch) -> Vec<f32> {
+    let watch = Watch { edit: vec![patch.site], ..Watch::default() };
+    let sizes = Sizes { b: 1, t: ids.len(), s: 0 };
+    let mut observer = Observer::new(subject.config, sizes, watch, End::Last, 2).unwrap();
+    let region: Vec<Pick> = std::iter::once(Pick::All).chain(patch.region.clone()).collect();
+    observer.change(patch.site, &Region(region), &patch.change).unwrap();
+    observer.run(subject.pool, subject.weights, Text::of(ids)).unwrap();
+    observer.last_scores().unwrap().to_vec()
+}
+
+#[test]
+fn cut_runs_say_what_whole_runs_say() {
+    for base in [Config::gpt2(), Config::llama()] {
+        let config = Config { layers: 3, ..small(base) };
+        let (_, weights) = observe(&config);
+        let pool = Pool::new(2);
+        let subject = Subject { config: &config, weights: &weights, pool: &pool };
+        let rows: Vec<i32> = (0..2 * T as i32).map(|i| (i * 13 + 5) % 50).collect();
+        let sweep = Sweep::new(subject, &rows, 2, vec![]).unwrap();
+        let parts = [
+            (Part::ResidPre, 32, vec![]),
+            (Part::AttnOut, 32, vec![]),
+            (Part::Z, 8, vec![Pick::one(2)]),
+            (Part::K, 8, vec![Pick::one(1)]),
+            (Part::MlpPost, 64, vec![]),
+            (Part::ResidPost, 32, vec![]),
+        ];
+        let mut cells = vec![];
+        for (i, (part, n, more)) in parts.iter().cycle().take(60).enumerate() {
+            let position = (i * 7) % T;
+            let values: Vec<f32> = (0..*n).map(|j| ((i * 31 + j) as f32).sin()).collect();
+            let region = std::iter::once(Pick::one(position)).chain(more.clone()).collect();
+            let site = Site::block(i % 3, *part);
+            let patch = Patch { site, region, change: Change::Add(values.into()) };
+            cells.push(Cell { base: i % 2, patches: vec![patch] });
+        }
+        let forecast = sweep.forecast(&cells);
+        assert!(forecast.flops < 0.8 * forecast.flops_apart, "{forecast:?}");
+        let mut seen = 0;
+        sweep
+            .run(&cells, &mut |i, scores| {
+                let ids = &rows[cells[i].base * T..][..T];
+                close(scores, &whole(subject, ids, &cells[i].patches[0]), 2e-4);
+                seen += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, cells.len());
+        close(&sweep.scores()[50..], &last(subject, &rows[T..]), 1e-6);
+    }
+}
+
+fn last(subject: Subject<'_>, ids: &[i32]) -> Vec<f32> {
+    let observer = subject.run(Text::of(ids), 1, Watch::default(), End::Last).unwrap();
+    observer.last_scores().unwrap().to_vec()
+}
+
+#[test]
+fn a_trace_finds_where_the_induction_head_reads_and_writes() {
+    let n = 9;
+    let (config, weights) = induction_head(n + 1, 2 * n + 1, 30.0).unwrap();
+    let pool = Pool::new(2);
+    let subject = Subject { config: &config, weights: &weights, pool: &pool };
+    let ids = repeated(n, 3);
+    let t = ids.len() - 1;
+    // What follows the last token was said at position n: there head 1 reads it.
+    let fact = Fact { ids: ids[..t].to_vec(), subject: n..n + 1, answer: ids[t] as u32 };
+    assert_eq!(ids[n], ids[t]);
+    let how = Tracing { noise: 30.0, samples: 4, ..Tracing::default() };
+    let mut told = 0;
+    let found = trace(
+        subject,
+        &fact,
+        &how,
+        &mut |f| {
+            told = f.cells;
+            Ok(())
+        },
+        &mut |_| Ok(()),
+    );
+    let found = found.unwrap();
+    assert!(told > 0 && found.clean > 0.99 && found.corrupted < 0.6, "{found:?}");
+    let stream = &found.maps[&Restored::Stream];
+    assert!(stream[n] > 0.99, "early, at the subject: {stream:?}");
+    assert!(stream[2 * t - 1] > 0.99, "late, at the end: {stream:?}");
+    for (at, p) in stream.iter().enumerate().filter(|(at, _)| *at != n && *at != 2 * t - 1) {
+        assert!((p - found.corrupted).abs() < 0.05, "{at}: {p}");
+    }
+    assert!(!found.maps.contains_key(&Restored::FeedForward));
+    let nothing = Fact { subject: 3..3, ..fact };
+    assert!(trace(subject, &nothing, &how, &mut |_| Ok(()), &mut |_| Ok(())).is_err());
+}
+
+#[test]
+fn an_edit_of_rank_one_changes_what_follows() {
+    let config = small(Config::gpt2());
+    let (_, weights) = observe(&config);
+    let pool = Pool::new(2);
+    let subject = Subject { config: &config, weights: &weights, pool: &pool };
+    let rows: Vec<Vec<i32>> =
+        (0..40).map(|r| (0..T as i32).map(|i| (i * 17 + r * 11 + i * r) % 50).collect()).collect();
+    let known = moments(subject, 0, &rows).unwrap();
+    let prompts = vec![(vec![4, 9, 30, 2, 41], 3)];
+    let how = FactEdit { layer: 0, prompts, answer: vec![7], steps: 60, rate: 0.2, decay: 0.01 };
+    let (changed, done) = edit(subject, &how, &known).unwrap();
+    let [before, with_value, after] = done.log_probability;
+    assert!(with_value > before + 1.0, "{done:?}");
+    assert!((after - with_value).abs() < 0.05, "one prompt: its key is met exactly: {done:?}");
+    let name = "blocks.0.mlp.out.weight";
+    let (a, b) = (weights.get(name).unwrap(), changed.get(name).unwrap());
+    let step: Vec<f64> = a.iter().zip(b).map(|(a, b)| f64::from(b - a)).collect();
+    let f = config.hidden;
+    let (i, largest) =
+        step.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
+    let (row, column) = (i / f, i % f);
+    for r in 0..config.width {
+        for c in 0..f {
+            let of_rank_one = step[r * f + column] * step[row * f + c] / largest;
+            assert!((step[r * f + c] - of_rank_one).abs() < 1e-4 * largest.abs(), "{r} {c}");
+        }
+    }
+    for spec in weights.specs().iter().filter(|s| s.name != name) {
+        assert_eq!(weights.get(&spec.name).unwrap(), changed.get(&spec.name).unwrap());
+    }
+    let wrong = FactEdit { answer: vec![], ..how };
+    assert!(edit(subject, &wrong, &known).is_err());
 }

@@ -14,6 +14,7 @@ mod lens;
 mod model;
 mod observe;
 mod parity;
+mod standing;
 mod stored;
 mod support;
 mod tasks;
