@@ -105,7 +105,7 @@ async function small() {
   check("a component opens its heads", (await page.$$("[data-panel=attribution] table.bars:nth-child(2) tr")).length === 6);
   const before = await text(page, "[data-panel=effect] table.bars:nth-child(2)");
   await page.click("[data-panel=effect] button.part.one");
-  await page.waitForFunction((old) => document.querySelector("[data-panel=effect] table.bars:nth-child(2)").textContent !== old, {}, before);
+  await page.waitForFunction((old) => document.querySelector("[data-panel=effect] table.bars:nth-child(2)")?.textContent !== old, {}, before);
   check("an edit is listed", (await text(page, "[data-panel=effect] .edits")).includes("head 0 of layer 3 is zero"));
   await page.select("[data-panel=effect] .choice select", "patch");
   await page.$eval("[data-panel=effect] textarea", (e) => (e.value = "too short"));
@@ -226,7 +226,7 @@ async function large() {
   await page.$eval("#text", (e, w) => (e.value = w), words);
   await page.click("button.main");
   await new Promise((done) => setTimeout(done, 300));
-  await page.waitForFunction(() => document.querySelector("table.plain caption").textContent.includes("1023"), { timeout: 60000 });
+  await page.waitForFunction(() => document.querySelector("table.plain caption")?.textContent.includes("1023"), { timeout: 60000 });
   await page.waitForFunction(() => !document.querySelector("canvas[aria-busy]"), { timeout: 120000 });
   await shot(page, "large");
   check("cells are no elements", (await page.evaluate(() => document.querySelectorAll("*").length)) < 3000);

@@ -162,6 +162,8 @@ mod tests {
         assert_eq!(named(&gauges, "loss"), [(1.0, 4.5), (2.0, 4.0)]);
         assert_eq!(named(&gauges, "induction_score"), [(2.0, 0.5)]);
         assert_eq!((gauges.step, gauges.series.len()), (Some(2.0), 2));
+        file.write_all(b"{\"step\":3,\"loss\":3.0}\n{\"step\":2,\"loss\":3.5}\n").unwrap();
+        assert_eq!(named(&watch.look(), "loss"), [(1.0, 4.5), (2.0, 3.5)], "steps done again");
         fs::write(&path, "{\"step\":1,\"loss\":9.0}\n").unwrap();
         assert_eq!(named(&watch.look(), "loss"), [(1.0, 9.0)]);
     }

@@ -9,7 +9,6 @@ use pellucid::files;
 use pellucid_server::inside::{Fault, HeadAt, Inside, Prompt};
 use pellucid_server::serve::Server;
 use pellucid_server::{export, still};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
