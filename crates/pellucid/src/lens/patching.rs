@@ -85,57 +85,51 @@ fn places(subject: Subject<'_>, t: usize, grid: Grid) -> Result<(Vec<Place>, Vec
             ));
         }
     };
-    let width = if part.axes() == "BTF" { config.hidden } else { config.width };
+    let width = if axes == "BTF" { config.hidden } else { config.width };
     let (mut places, mut rows) = (vec![], vec![]);
     for layer in 0..config.layers {
         let site = Site::block(layer, part);
         if let Some(why) = site.missing(config) {
-            return Err(Error::new(
-                Kind::Input,
-                "patching",
-                format!("{site} would not fire: {why}"),
-            ));
+            let message = format!("{site} would not fire: {why}");
+            return Err(Error::new(Kind::Input, "patching", message));
         }
-        let at = |p: usize, h: usize| (p * heads + h) * d..(p * heads + h + 1) * d;
         match grid {
-            Grid::Positions(_) => {
-                rows.push(format!("block {layer}"));
-                places.extend((0..t).map(|p| Place {
-                    site,
-                    region: vec![Pick::one(p)],
-                    elements: std::iter::once(p * width..(p + 1) * width).collect(),
-                }));
-            }
-            Grid::Heads(_) if axes == "BHTS" => {
-                rows.push(format!("block {layer}"));
-                places.extend((0..heads).map(|h| Place {
-                    site,
-                    region: vec![Pick::one(h)],
-                    elements: std::iter::once(h * d..(h + 1) * d).collect(),
-                }));
-            }
-            Grid::Heads(_) => {
-                rows.push(format!("block {layer}"));
-                places.extend((0..heads).map(|h| Place {
-                    site,
-                    region: vec![Pick::All, Pick::one(h)],
-                    elements: (0..t).map(|p| at(p, h)).collect(),
-                }));
-            }
             Grid::HeadPositions(_) => {
-                for h in 0..heads {
-                    rows.push(format!("block {layer} head {h}"));
-                    places.extend((0..t).map(|p| Place {
-                        site,
-                        region: vec![Pick::one(p), Pick::one(h)],
-                        elements: std::iter::once(at(p, h)).collect(),
-                    }));
-                }
+                rows.extend((0..heads).map(|h| format!("block {layer} head {h}")));
             }
+            _ => rows.push(format!("block {layer}")),
         }
+        places.extend(of_block(site, grid, t, (heads, d, width)));
     }
     let columns = if matches!(grid, Grid::Heads(_)) { heads } else { t };
     Ok((places, rows, columns))
+}
+
+/// The cells of one block; `d` is the width of a head, of a pattern's T².
+fn of_block(
+    site: Site,
+    grid: Grid,
+    t: usize,
+    (heads, d, width): (usize, usize, usize),
+) -> Vec<Place> {
+    let at = |p: usize, h: usize| (p * heads + h) * d..(p * heads + h + 1) * d;
+    let place = |region: Vec<Pick>, elements: Vec<Range<usize>>| Place { site, region, elements };
+    let one = |range: Range<usize>| std::iter::once(range).collect();
+    match grid {
+        Grid::Positions(_) => {
+            (0..t).map(|p| place(vec![Pick::one(p)], one(p * width..(p + 1) * width))).collect()
+        }
+        Grid::Heads(_) if site.part.axes() == "BHTS" => {
+            (0..heads).map(|h| place(vec![Pick::one(h)], one(h * d..(h + 1) * d))).collect()
+        }
+        Grid::Heads(_) => (0..heads)
+            .map(|h| place(vec![Pick::All, Pick::one(h)], (0..t).map(|p| at(p, h)).collect()))
+            .collect(),
+        Grid::HeadPositions(_) => (0..heads)
+            .flat_map(|h| (0..t).map(move |p| (p, h)))
+            .map(|(p, h)| place(vec![Pick::one(p), Pick::one(h)], one(at(p, h))))
+            .collect(),
+    }
 }
 
 fn check(pair: Pair<'_>) -> Result<usize> {

@@ -14,26 +14,10 @@ pub(super) fn absent(config: &Config, site: Site) -> Option<&'static str> {
         return (!has || part == Part::UnembedOut && site.side == Side::Encoder)
             .then_some("an LSTM has no such part: it has hook_embed, hook_resid_post and unembed");
     }
-    let norm = matches!(
-        part,
-        Part::Ln1Scale
-            | Part::Ln1Normalized
-            | Part::Ln2Scale
-            | Part::Ln2Normalized
-            | Part::CrossLnScale
-            | Part::CrossLnNormalized
-            | Part::LnFinalScale
-            | Part::LnFinalNormalized
-    );
-    let mlp = matches!(
-        part,
-        Part::MlpPre
-            | Part::MlpPreLinear
-            | Part::MlpPost
-            | Part::MlpOut
-            | Part::Ln2Scale
-            | Part::Ln2Normalized
-    );
+    let name = part.name();
+    let norm = name.ends_with("hook_scale") || name.ends_with("hook_normalized");
+    let mlp = name.starts_with("mlp.")
+        || matches!(part, Part::MlpOut | Part::Ln2Scale | Part::Ln2Normalized);
     match part {
         Part::PosEmbed
             if config.positions != Positions::Learned && !waves.contains(&config.positions) =>

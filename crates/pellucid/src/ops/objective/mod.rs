@@ -11,10 +11,13 @@
 //!
 //! This room does not know what the scores mean.
 
+pub(crate) use cpu::log_sum_exp;
+
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::error::{Error, Kind, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod cpu;
 /// The definition, in f64.
 pub mod reference;
 
@@ -110,13 +113,6 @@ impl Objective {
     }
 }
 
-/// `ln Σ exp(scores)`.
-pub(crate) fn log_sum_exp(scores: &[f32]) -> f64 {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = scores.iter().map(|x| f64::from(x - largest).exp()).sum();
-    f64::from(largest) + sum.ln()
-}
-
 impl Op for Objective {
     fn name(&self) -> &'static str {
         "objective"
@@ -145,16 +141,8 @@ impl Op for Objective {
             dx.data.fill(0.0);
         }
         for term in &self.slot.lock().terms {
-            let weight = o.run.grad_scale * term.weight;
-            let at = term.row * self.v;
-            let (row, dx) = (&x[at..][..self.v], &mut dx.data[at..][..self.v]);
-            dx[term.id] += weight;
-            if term.of == Of::LogProbability {
-                let all = log_sum_exp(row);
-                for (d, x) in dx.iter_mut().zip(row) {
-                    *d -= weight * (f64::from(*x) - all).exp() as f32;
-                }
-            }
+            let (weight, at) = (o.run.grad_scale * term.weight, term.row * self.v);
+            cpu::gradient(term, weight, &x[at..][..self.v], &mut dx.data[at..][..self.v]);
         }
         Ok(())
     }

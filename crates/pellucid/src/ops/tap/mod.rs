@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod cpu;
 /// The definition, in f64.
 pub mod reference;
 
@@ -110,19 +111,6 @@ fn check(edits: &[Edit], n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Applies a change to `x`.
-fn apply(x: &mut [f32], edit: &Edit) {
-    let values = |v: &Arc<[f32]>| -> Arc<[f32]> { Arc::clone(v) };
-    match &edit.change {
-        Change::Fill(value) => x.fill(*value),
-        Change::Scale(factor) => x.iter_mut().for_each(|x| *x *= factor),
-        Change::Set(v) => x.copy_from_slice(&values(v)[edit.from..][..x.len()]),
-        Change::Add(v) => {
-            x.iter_mut().zip(&values(v)[edit.from..]).for_each(|(x, v)| *x += v);
-        }
-    }
-}
-
 impl Op for Tap {
     fn name(&self) -> &'static str {
         "tap"
@@ -143,9 +131,7 @@ impl Op for Tap {
         let mut slot = self.slot.lock();
         check(&slot.edits, self.n)?;
         slot.fired += 1;
-        for edit in &slot.edits {
-            apply(&mut o.outputs[0][edit.range.clone()], edit);
-        }
+        cpu::forward(&slot.edits, o.outputs[0]);
         Ok(())
     }
     fn backward(&self, mut o: Backward<'_>) -> Result<()> {
@@ -155,15 +141,7 @@ impl Op for Tap {
             slot.gradient.clear();
             slot.gradient.extend_from_slice(dx.data);
         }
-        // What acted last is undone first; a value that was set ends what came before it.
-        for edit in slot.edits.iter().rev() {
-            let dx = &mut dx.data[edit.range.clone()];
-            match edit.change {
-                Change::Fill(_) | Change::Set(_) => dx.fill(0.0),
-                Change::Scale(factor) => dx.iter_mut().for_each(|d| *d *= factor),
-                Change::Add(_) => {}
-            }
-        }
+        cpu::backward(&slot.edits, dx.data);
         Ok(())
     }
 }
