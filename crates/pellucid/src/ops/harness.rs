@@ -187,12 +187,17 @@ pub fn produce(
     Produced { outputs, d_inputs, d_params }
 }
 
-/// Largest error of `got` against `want + base`, relative to the largest magnitude of `want`; NaN if any is.
+/// Largest error of `got` against `want + base`, relative to the largest finite magnitude of `want`; NaN if any is.
+/// Where infinity is wanted, nothing else will do.
 fn error(got: &[f32], want: &[f64], base: f64) -> f64 {
     assert_eq!(got.len(), want.len());
-    let largest = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    let finite = want.iter().filter(|x| x.is_finite());
+    let largest = finite.fold(1e-3f64, |m, x| m.max(x.abs()));
     let mut worst = 0.0f64;
     for (g, w) in got.iter().zip(want) {
+        if w.is_infinite() && f64::from(*g) == *w {
+            continue;
+        }
         let e = (f64::from(*g) - w - base).abs();
         if e.is_nan() {
             return f64::NAN;
@@ -264,6 +269,7 @@ impl Case {
                 .iter()
                 .zip(&d_outputs)
                 .flat_map(|(o, d)| o.iter().zip(d))
+                .filter(|(o, _)| !o.is_infinite()) // a masked score is a constant
                 .map(|(o, d)| o * d)
                 .sum()
         };

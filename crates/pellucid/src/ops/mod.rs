@@ -11,6 +11,7 @@ pub mod adamw;
 pub mod additive;
 /// Scaled dot-product attention, never T x T.
 pub mod attention;
+/// Attention in three steps that write down what the fused kernels never do.
 pub mod attention_steps;
 /// The last projection and the loss, without keeping logits.
 pub mod cross_entropy;
@@ -22,6 +23,7 @@ pub mod embedding;
 pub mod given;
 /// Queries and keys, each head normalised.
 pub mod head_norm;
+/// What each head writes, before the heads are summed.
 pub mod head_results;
 /// Each row's last real position.
 pub mod last_position;
@@ -33,6 +35,7 @@ pub mod low_rank;
 pub mod lstm;
 /// LayerNorm and RMSNorm.
 pub mod norm;
+/// A norm in three steps.
 pub mod norm_steps;
 /// A number made of scores.
 pub mod objective;
@@ -48,7 +51,7 @@ pub mod scale;
 pub mod simd;
 /// The loss of regression.
 pub mod squared_error;
-/// A place where what flows by is changed, and its gradient seen.
+/// A place where somebody stands.
 pub mod tap;
 
 /// What PyTorch says.

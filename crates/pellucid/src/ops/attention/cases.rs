@@ -12,12 +12,12 @@ use crate::ops::spoil::Spoil;
 const RUN: RunInfo = RunInfo { training: true, seed: 11, step: 5_000_000_000, grad_scale: 1.0 };
 
 /// Columns `first..first + n` of rows of `width`.
-fn columns(x: &[f64], width: usize, first: usize, n: usize) -> Vec<f64> {
+pub(in crate::ops) fn columns(x: &[f64], width: usize, first: usize, n: usize) -> Vec<f64> {
     x.chunks_exact(width).flat_map(|row| row[first..first + n].to_vec()).collect()
 }
 
 /// Rows of `a`, `b`, ... side by side.
-fn beside(parts: &[(&[f64], usize)]) -> Vec<f64> {
+pub(in crate::ops) fn beside(parts: &[(&[f64], usize)]) -> Vec<f64> {
     let rows = parts[0].0.len() / parts[0].1;
     (0..rows)
         .flat_map(|i| parts.iter().flat_map(move |(x, n)| x[i * n..(i + 1) * n].to_vec()))

@@ -78,7 +78,7 @@ pub struct AttentionDims {
 }
 
 impl AttentionDims {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Self { b, t, s, h, kv, d } = *self;
         let error = |message: &str| {
             Error::new(Kind::Shape, "attention", message)
@@ -127,7 +127,7 @@ impl Rule {
         Self { mask, alibi: false, bias: None, scale, dropout: 0.0, stream: 0, precision }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let error = |message: String| Err(Error::new(Kind::Config, "attention", message));
         if self.mask.window == Some(0) {
             return error("window is 0; a query must see at least itself (window 1)".into());
@@ -183,7 +183,7 @@ pub fn slope(head: usize, heads: usize) -> f32 {
 }
 
 /// Lengths must be in `0..=s`.
-fn check_lengths(lengths: &[i32], s: usize) -> Result<()> {
+pub(super) fn check_lengths(lengths: &[i32], s: usize) -> Result<()> {
     match lengths.iter().position(|&l| usize::try_from(l).map_or(true, |l| l > s)) {
         None => Ok(()),
         Some(b) => Err(Error::new(
@@ -195,7 +195,7 @@ fn check_lengths(lengths: &[i32], s: usize) -> Result<()> {
 }
 
 /// `2` or, for the backward pass, `5` products of two flops for each pair of positions that see each other.
-fn flops(dims: &AttentionDims, mask: Mask) -> (u64, u64) {
+pub(super) fn flops(dims: &AttentionDims, mask: Mask) -> (u64, u64) {
     let pairs: usize = (0..dims.t).map(|t| mask.range(t, 0, dims.s, dims.s).len()).sum();
     let product = 2 * (dims.b * dims.h * dims.d * pairs) as u64;
     (2 * product, 5 * product)

@@ -18,18 +18,18 @@ const PIECE: usize = 4096;
 
 /// Sizes and what follows the product.
 #[derive(Clone, Copy)]
-pub(super) struct Dims {
+pub(in crate::ops) struct Dims {
     /// Rows.
-    pub(super) n: usize,
+    pub(in crate::ops) n: usize,
     /// Columns of `y`.
-    pub(super) o: usize,
+    pub(in crate::ops) o: usize,
     /// What follows the sum.
-    pub(super) activation: Option<Activation>,
+    pub(in crate::ops) activation: Option<Activation>,
 }
 
 impl Dims {
     /// Blocks of rows.
-    pub(super) fn blocks(&self) -> usize {
+    pub(in crate::ops) fn blocks(&self) -> usize {
         self.n.div_ceil(BLOCK)
     }
 }
@@ -119,7 +119,7 @@ pub(super) fn recompute(
 }
 
 /// `partial (blocks, O)`: sums of the columns of `dy (N, O)` over each block of rows.
-pub(super) fn block_sums(pool: &Pool, dims: Dims, dy: &[f32], partial: &mut [f32]) {
+pub(in crate::ops) fn block_sums(pool: &Pool, dims: Dims, dy: &[f32], partial: &mut [f32]) {
     let Dims { n, o, .. } = dims;
     assert!(partial.len() >= dims.blocks() * o, "lengths are checked by the tape");
     let partial = Ptr(partial.as_mut_ptr());
@@ -174,7 +174,7 @@ pub(super) fn inner_gradient(
 }
 
 /// `sums (O) = Σ partial (blocks, O)` in the order of the blocks, or `+=`.
-pub(super) fn add_blocks(pool: &Pool, partial: &[f32], sums: &mut [f32], accumulate: bool) {
+pub(in crate::ops) fn add_blocks(pool: &Pool, partial: &[f32], sums: &mut [f32], accumulate: bool) {
     let o = sums.len();
     let sums = Ptr(sums.as_mut_ptr());
     pool.split(o, COLUMNS, &|columns| {

@@ -10,7 +10,7 @@
 
 #[cfg(any(test, feature = "cases"))]
 mod cases;
-mod cpu;
+pub(super) mod cpu;
 /// The definition.
 pub mod reference;
 /// The same with a stored matrix, for inference.

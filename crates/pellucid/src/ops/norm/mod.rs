@@ -34,7 +34,7 @@ pub struct NormDims {
 
 impl NormDims {
     /// All faults at once.
-    fn check(self, operation: &'static str, eps: f32) -> Result<()> {
+    pub(super) fn check(self, operation: &'static str, eps: f32) -> Result<()> {
         let Self { n, c } = self;
         let mut faults = vec![];
         if n == 0 || c == 0 || n.checked_mul(c).is_none() {
