@@ -6,30 +6,44 @@
 pub mod attention_map;
 /// Who wrote this score: direct logit attribution.
 pub mod attribution;
+/// Whether the context is used: in-context learning, repeated tokens.
+pub mod context_scores;
 /// A rank-one edit of a stored fact.
 pub mod fact_edit;
 /// Models built by hand, in which what is to be found is known.
 pub mod fixtures;
+/// What every head does on random tokens.
+pub mod head_scores;
 /// A table of numbers as a picture.
 pub mod heat_map;
+/// Which tokens an answer hangs on.
+pub mod input_attribution;
+mod integrate;
 /// What the stream would say at each depth.
 pub mod logit_lens;
 /// What is asked of scores.
 pub mod metric;
 /// Sites by name: exact, by glob, or as other tools call them.
 pub mod names;
+/// What wakes neurons, and what they promote.
+pub mod neurons;
 /// Activation and attribution patching.
 pub mod patching;
 /// A change that reaches only some of those after it.
 pub mod path_patching;
 /// Named, shaped values of one run.
 pub mod record;
+/// Attention multiplied through the blocks.
+pub mod rollout;
+mod rows;
 /// A model that is looked into.
 pub mod subject;
 /// More features than dimensions: a toy model that needs no Transformer.
 pub mod superposition;
 /// Many changed runs at once.
 pub mod sweep;
+#[cfg(test)]
+mod test_models;
 #[cfg(test)]
 mod tests;
 /// Where a fact's answer can be brought back.

@@ -51,7 +51,7 @@ pub mod scale;
 pub mod simd;
 /// The loss of regression.
 pub mod squared_error;
-/// A place where what flows by is changed, and its gradient seen.
+/// A place where somebody stands.
 pub mod tap;
 
 /// What PyTorch says.
