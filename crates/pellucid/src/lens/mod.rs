@@ -35,7 +35,8 @@ pub mod path_patching;
 pub mod record;
 /// Attention multiplied through the blocks.
 pub mod rollout;
-mod rows;
+/// Texts a few at a time, and means with their error.
+pub mod rows;
 /// A model that is looked into.
 pub mod subject;
 /// More features than dimensions: a toy model that needs no Transformer.

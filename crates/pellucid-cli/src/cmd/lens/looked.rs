@@ -100,6 +100,10 @@ impl Told {
         ));
     }
 
+    pub(crate) fn length(&self, n: usize) {
+        self.bar.set_length(n as u64);
+    }
+
     pub(crate) fn at(&self, done: usize) {
         self.bar.set_position(done as u64);
     }

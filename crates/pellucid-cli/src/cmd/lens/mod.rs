@@ -3,6 +3,8 @@
 mod attribute;
 mod capture;
 mod edit_fact;
+mod heads;
+mod inputs;
 mod looked;
 mod patch;
 mod sites;
@@ -31,6 +33,14 @@ enum Question {
     Attention(view::Attention),
     /// What the stream would say at each depth and position
     Logit(view::Logit),
+    /// What every head does on random tokens: looks back, copies, continues; and whether the context is used
+    Heads(heads::Heads),
+    /// Attention multiplied through the blocks
+    Rollout(inputs::Rollout),
+    /// Which input tokens an answer hangs on
+    Inputs(inputs::Inputs),
+    /// Neurons as memories: what wakes them, what they promote, which ones an answer hangs on
+    Neurons(inputs::Neurons),
     /// Who wrote this score: by block, head or neuron
     Attribute(attribute::Attribute),
     /// What of a clean text's run brings the answer back into a corrupted one's
@@ -48,6 +58,10 @@ impl Lens {
             Question::Capture(q) => q.run(),
             Question::Attention(q) => q.run(),
             Question::Logit(q) => q.run(),
+            Question::Heads(q) => q.run(),
+            Question::Rollout(q) => q.run(),
+            Question::Inputs(q) => q.run(),
+            Question::Neurons(q) => q.run(),
             Question::Attribute(q) => q.run(),
             Question::Patch(q) => q.run(),
             Question::Trace(q) => q.run(),
