@@ -8,6 +8,7 @@ mod decode_bench;
 mod examine;
 mod fact;
 mod finding;
+mod gauges;
 mod input;
 mod inside;
 mod labels;

@@ -1,12 +1,13 @@
 //! A training run from settings to outcome, watched.
 
+use crate::gauges;
 use crate::out;
-use crate::plan::{Planned, plan};
+use crate::plan::{Planned, plan, pool};
 use crate::progress::Progress;
 use pellucid::error::Result;
 use pellucid::train::budget::Budget;
 use pellucid::train::launch;
-use pellucid::train::pretrain::{Outcome, Reason};
+use pellucid::train::pretrain::{Event, Observer, Outcome, Reason};
 use pellucid::train::run::{RunConfig, TaskKind};
 use pellucid::train::{log, plot};
 use serde_json::json;
@@ -15,6 +16,18 @@ use std::path::Path;
 /// Trains as the settings say.
 pub(crate) fn train(run: &RunConfig, quiet: bool) -> Result<Outcome> {
     launch::train(run, &mut Progress::new(run, quiet))
+}
+
+/// As [`train`], and measures the inside of each checkpoint.
+pub(crate) fn train_gauged(run: &RunConfig, quiet: bool) -> Result<Outcome> {
+    let (mut progress, pool) = (Progress::new(run, quiet), pool(run.train.threads));
+    let folder = Path::new(&run.checkpoint.folder);
+    launch::train(run, &mut |event: &Event<'_>| {
+        if let Event::Saved { step, folder: whole, .. } = event {
+            gauges::after(&pool, folder, *step, whole);
+        }
+        progress.on(event)
+    })
 }
 
 /// Plans the run and says what it would cost.

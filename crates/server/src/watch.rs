@@ -1,4 +1,5 @@
-//! A training run's series and checkpoints, read while it trains. Any number in `metrics.jsonl` is a series.
+//! A training run's series and checkpoints, read while it trains. Any number in `metrics.jsonl` or `gauges.jsonl` is a
+//! series.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -16,9 +17,18 @@ const CHUNK: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     folder: PathBuf,
+    feeds: [Feed; FILES.len()],
+    series: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+/// Where series come from.
+const FILES: [&str; 2] = ["metrics.jsonl", "gauges.jsonl"];
+
+/// How far a file was read.
+#[derive(Debug, Default)]
+struct Feed {
     read: u64,
     torn: Vec<u8>,
-    series: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
 /// What is sent.
@@ -55,7 +65,9 @@ impl Watch {
 
     /// What there is now. A file that cannot be read is as good as empty: the run may not have begun.
     pub(crate) fn look(&mut self) -> Gauges {
-        while self.more().unwrap_or(false) {}
+        for which in 0..FILES.len() {
+            while self.more(which).unwrap_or(false) {}
+        }
         let series = self.series.iter().map(|(name, points)| Series {
             name: name.clone(),
             points: thinned(points),
@@ -67,19 +79,20 @@ impl Watch {
     }
 
     /// Reads on; whether there may be more.
-    fn more(&mut self) -> std::io::Result<bool> {
-        let mut file = File::open(self.folder.join("metrics.jsonl"))?;
+    fn more(&mut self, which: usize) -> std::io::Result<bool> {
+        let mut file = File::open(self.folder.join(FILES[which]))?;
         let length = file.metadata()?.len();
-        if length < self.read {
+        if length < self.feeds[which].read {
             // Cut: the run went back to a checkpoint.
             *self = Self::new(std::mem::take(&mut self.folder));
         }
-        file.seek(SeekFrom::Start(self.read))?;
-        let mut bytes = std::mem::take(&mut self.torn);
+        let feed = &mut self.feeds[which];
+        file.seek(SeekFrom::Start(feed.read))?;
+        let mut bytes = std::mem::take(&mut feed.torn);
         let got = file.take(CHUNK).read_to_end(&mut bytes)?;
-        self.read += got as u64;
+        feed.read += got as u64;
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
-        self.torn = bytes.split_off(whole);
+        feed.torn = bytes.split_off(whole);
         for line in bytes.split(|&b| b == b'\n') {
             if let Ok(values) = serde_json::from_slice::<Map<String, Value>>(line) {
                 self.line(&values);
@@ -162,6 +175,9 @@ mod tests {
         assert_eq!(named(&gauges, "loss"), [(1.0, 4.5), (2.0, 4.0)]);
         assert_eq!(named(&gauges, "induction_score"), [(2.0, 0.5)]);
         assert_eq!((gauges.step, gauges.series.len()), (Some(2.0), 2));
+        fs::write(folder.path().join("gauges.jsonl"), "{\"step\":2,\"repeated_loss\":1.5}\n")
+            .unwrap();
+        assert_eq!(named(&watch.look(), "repeated_loss"), [(2.0, 1.5)]);
         file.write_all(b"{\"step\":3,\"loss\":3.0}\n{\"step\":2,\"loss\":3.5}\n").unwrap();
         assert_eq!(named(&watch.look(), "loss"), [(1.0, 4.5), (2.0, 3.5)], "steps done again");
         fs::write(&path, "{\"step\":1,\"loss\":9.0}\n").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::out;
 use crate::plan;
-use crate::session::{dry, finish, summary, train};
+use crate::session::{dry, finish, summary, train, train_gauged};
 use crate::signal;
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
@@ -63,6 +63,9 @@ pub(crate) struct Train {
     /// Plans the run, prints its memory and ends
     #[arg(long)]
     dry_run: bool,
+    /// Looks inside each checkpoint, and writes what heads do to gauges.jsonl, which `look` shows
+    #[arg(long)]
+    gauges: bool,
     /// Prints only a JSON object, at the end
     #[arg(long)]
     json: bool,
@@ -83,7 +86,10 @@ impl Train {
             return dry(&run);
         }
         signal::listen("saving … (Ctrl-C again aborts without saving)")?;
-        let outcome = train(&run, self.json)?;
+        let outcome = match self.gauges {
+            true => train_gauged(&run, self.json)?,
+            false => train(&run, self.json)?,
+        };
         if self.json {
             return out::json(&summary(&outcome));
         }
