@@ -22,7 +22,8 @@ pub fn rollout(subject: Subject<'_>, text: Text<'_>, residual: f64) -> Result<Ve
     let config = subject.config;
     let sites: Vec<Site> = (0..config.layers).map(|l| Site::block(l, Part::Pattern)).collect();
     let seen = subject.observe(text, 1, &sites)?;
-    let patterns = sites.iter().map(|&s| seen.value(s)).collect::<Result<Vec<&[f32]>>>()?;
+    let patterns = sites.iter().map(|&s| seen.read(s)).collect::<Result<Vec<Vec<f32>>>>()?;
+    let patterns: Vec<&[f32]> = patterns.iter().map(Vec::as_slice).collect();
     of_patterns(&patterns, config.heads, residual)
 }
 

@@ -5,6 +5,7 @@ use crate::error::{Kind, Result};
 use crate::lens::attribution::{Grain, attribute};
 use crate::lens::patching::{Grid, patch};
 use crate::lens::path_patching::{Sender, path_patch, receivers};
+use crate::lens::rollout::rollout;
 use crate::lens::subject::Subject;
 use crate::lens::sweep::{Cell, Patch, Sweep};
 use crate::model::config::{Architecture, Core, NormPlacement};
@@ -16,11 +17,11 @@ use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
 use crate::ops::tap::Change;
 
-fn measured(error: f64, limit: f64) -> Result<Outcome> {
+pub(super) fn measured(error: f64, limit: f64) -> Result<Outcome> {
     Ok(Outcome::Measured { error, limit })
 }
 
-fn does_not_apply(why: impl Into<String>) -> Result<Outcome> {
+pub(super) fn does_not_apply(why: impl Into<String>) -> Result<Outcome> {
     Ok(Outcome::DoesNotApply(why.into()))
 }
 
@@ -224,45 +225,6 @@ pub(super) fn paths(case: &Case<'_>) -> Result<Outcome> {
     measured(worst, 1e-4)
 }
 
-pub(super) fn gradients(case: &Case<'_>) -> Result<Outcome> {
-    let (pair, metric) = match case.sweepable() {
-        Ok(found) => found,
-        Err(why) => return does_not_apply(why),
-    };
-    if !case.has(Part::MlpOut) {
-        return does_not_apply("there is no feed-forward to patch");
-    }
-    let (config, t) = (case.subject.config, pair.clean.len());
-    let sites: Vec<Site> = (0..config.layers).map(|l| Site::block(l, Part::MlpOut)).collect();
-    let watch = Watch { capture: sites.clone(), gradient: sites.clone(), edit: vec![] };
-    let sizes = case.subject.sizes(&Text::of(pair.corrupted), 1);
-    let threads = case.subject.pool.threads();
-    let mut run = Observer::new(config, sizes, watch, End::Objective, threads)?;
-    run.ask(metric.terms(t - 1));
-    run.run(case.subject.pool, case.subject.weights, Text::of(pair.corrupted))?;
-    let sweep = Sweep::new(case.subject, pair.corrupted, 1, vec![])?;
-    let (mut cells, mut slopes) = (vec![], vec![]);
-    for site in sites {
-        let (gradient, value) = (run.gradient(site)?, run.read(site)?);
-        let size = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let step = 3e-3 * size(&value).max(1e-3) / size(&gradient).max(1e-12);
-        for sign in [1.0, -1.0] {
-            let along: Vec<f32> = gradient.iter().map(|g| sign * step * g).collect();
-            let change = Change::Add(along.into());
-            cells.push(Cell { base: 0, patches: vec![Patch { site, region: vec![], change }] });
-        }
-        slopes.push(f64::from(step) * f64::from(size(&gradient)).powi(2));
-    }
-    let mut values = vec![f64::NAN; cells.len()];
-    sweep.run(&cells, &mut |cell, scores| {
-        values[cell] = metric.of(scores)?;
-        Ok(())
-    })?;
-    let error = |(pair, slope): (&[f64], &f64)| ((pair[0] - pair[1]) / (2.0 * slope) - 1.0).abs();
-    let worst = values.chunks_exact(2).zip(&slopes).map(error).fold(0.0f64, f64::max);
-    measured(if values.iter().any(|v| v.is_nan()) { f64::NAN } else { worst }, 0.03)
-}
-
 pub(super) fn held_patterns(case: &Case<'_>) -> Result<Outcome> {
     if !case.has(Part::Result) {
         return does_not_apply("there are no heads");
@@ -318,4 +280,25 @@ pub(super) fn cache(case: &Case<'_>) -> Result<Outcome> {
         worst = worst.max(error(wide(got), want, 1.0));
     }
     measured(worst, 1e-4)
+}
+
+pub(super) fn rolled_out(case: &Case<'_>) -> Result<Outcome> {
+    if !case.has(Part::Pattern) || case.subject.config.has_source() {
+        return does_not_apply("rollout is of one stack of attention");
+    }
+    let t = case.texts.text.ids.len();
+    let mut worst = 0.0f64;
+    for (residual, identity) in [(0.5, false), (1.0, true)] {
+        for block in rollout(case.subject, case.texts.text, residual)? {
+            for (i, row) in block.chunks_exact(t).enumerate() {
+                let wrong = if identity {
+                    row.iter().enumerate().map(|(j, x)| (x - f64::from(i == j)).abs()).sum()
+                } else {
+                    (row.iter().sum::<f64>() - 1.0).abs()
+                };
+                worst = if wrong <= worst { worst } else { wrong };
+            }
+        }
+    }
+    measured(worst, 1e-5)
 }

@@ -1,6 +1,7 @@
 //! The exact laws of a glass box, measured on somebody's own model: what must hold to the bit, or up to rounding, for
 //! any weights. They are numbered as in DESIGN.md.
 
+mod derivatives;
 mod laws;
 #[cfg(test)]
 mod tests;
@@ -81,10 +82,13 @@ const LAWS: &[(usize, &str, Check)] = &[
     ),
     (7, "a run's own values change nothing", laws::own_values),
     (8, "patching every path out of a component is patching it", laws::paths),
-    (9, "a small patch does what its gradient says", laws::gradients),
+    (9, "a small patch does what its gradient says", derivatives::gradients),
     (10, "with patterns held, ablating a head takes away what it wrote", laws::held_patterns),
+    (11, "integrated gradients add up to what the text changes", derivatives::completeness),
+    (12, "every parameter has a gradient, and the loss moves as it says", derivatives::training),
     (13, "the lens at the last block is the model", laws::lens),
     (15, "reading with a cache is reading the whole", laws::cache),
+    (16, "rolled-out attention sums to 1, and is nobody's where nothing is read", laws::rolled_out),
 ];
 
 /// A model, its texts and its plain run.

@@ -98,7 +98,7 @@ fn every_law_holds_or_says_why_not() {
 fn every_law_has_been_seen_to_fail() {
     let (_, config) = models().pop().unwrap();
     let weights = stirred(&config);
-    let wrong: [(usize, Part, f32); 12] = [
+    let wrong: [(usize, Part, f32); 14] = [
         (1, Part::UnembedOut, 1.000_001),
         (2, Part::MlpPre, f32::NAN),
         (3, Part::MlpOut, 1.01),
@@ -109,8 +109,10 @@ fn every_law_has_been_seen_to_fail() {
         (8, Part::Z, 1.2),
         (9, Part::MlpOut, -1.0),
         (10, Part::Result, 1.01),
+        (11, Part::Embed, 1.5),
         (13, Part::UnembedOut, 1.05),
         (15, Part::UnembedOut, 1.01),
+        (16, Part::Pattern, f32::NAN),
     ];
     for (number, part, factor) in wrong {
         lies::tell(Some(Box::new(move |site, captured, gradient, x| {

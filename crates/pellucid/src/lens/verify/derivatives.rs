@@ -1,0 +1,111 @@
+//! Laws about gradients.
+
+use super::laws::{does_not_apply, measured};
+use super::{Case, Outcome};
+use crate::error::Result;
+use crate::lens::input_attribution::integrated_gradients;
+use crate::lens::subject::Subject;
+use crate::lens::sweep::{Cell, Patch, Sweep};
+use crate::model::config::{Config, Core, Output};
+use crate::model::observer::{End, Observer, Text};
+use crate::model::site::{Part, Site};
+use crate::model::train_graph::{Batch, RunInfo, TrainGraph, TrainOptions};
+use crate::model::watch::Watch;
+use crate::ops::tap::Change;
+
+pub(super) fn gradients(case: &Case<'_>) -> Result<Outcome> {
+    let (pair, metric) = match case.sweepable() {
+        Ok(found) => found,
+        Err(why) => return does_not_apply(why),
+    };
+    if !case.has(Part::MlpOut) {
+        return does_not_apply("there is no feed-forward to patch");
+    }
+    let (config, t) = (case.subject.config, pair.clean.len());
+    let sites: Vec<Site> = (0..config.layers).map(|l| Site::block(l, Part::MlpOut)).collect();
+    let watch = Watch { capture: sites.clone(), gradient: sites.clone(), edit: vec![] };
+    let sizes = case.subject.sizes(&Text::of(pair.corrupted), 1);
+    let threads = case.subject.pool.threads();
+    let mut run = Observer::new(config, sizes, watch, End::Objective, threads)?;
+    run.ask(metric.terms(t - 1));
+    run.run(case.subject.pool, case.subject.weights, Text::of(pair.corrupted))?;
+    let sweep = Sweep::new(case.subject, pair.corrupted, 1, vec![])?;
+    let (mut cells, mut slopes) = (vec![], vec![]);
+    for site in sites {
+        let (gradient, value) = (run.gradient(site)?, run.read(site)?);
+        let size = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let step = 3e-3 * size(&value).max(1e-3) / size(&gradient).max(1e-12);
+        for sign in [1.0, -1.0] {
+            let along: Vec<f32> = gradient.iter().map(|g| sign * step * g).collect();
+            let change = Change::Add(along.into());
+            cells.push(Cell { base: 0, patches: vec![Patch { site, region: vec![], change }] });
+        }
+        slopes.push(f64::from(step) * f64::from(size(&gradient)).powi(2));
+    }
+    let mut values = vec![f64::NAN; cells.len()];
+    sweep.run(&cells, &mut |cell, scores| {
+        values[cell] = metric.of(scores)?;
+        Ok(())
+    })?;
+    let error = |(pair, slope): (&[f64], &f64)| ((pair[0] - pair[1]) / (2.0 * slope) - 1.0).abs();
+    let worst = values.chunks_exact(2).zip(&slopes).map(error).fold(0.0f64, f64::max);
+    measured(if values.iter().any(|v| v.is_nan()) { f64::NAN } else { worst }, 0.03)
+}
+
+pub(super) fn completeness(case: &Case<'_>) -> Result<Outcome> {
+    let metric = match case.sweepable() {
+        Ok((_, metric)) => metric,
+        Err(why) => return does_not_apply(why),
+    };
+    let ids = case.texts.text.ids;
+    let missed = |steps: usize| -> Result<(f64, f64)> {
+        let found = integrated_gradients(case.subject, ids, &metric, None, steps)?;
+        let change = (found.value - found.baseline.unwrap_or(f64::NAN)).abs();
+        Ok((found.completeness_error().unwrap_or(f64::NAN), change))
+    };
+    // A path of a few steps may miss a curve; with four times as many it must miss far less, or hardly anything.
+    let ((few, change), (many, _)) = (missed(16)?, missed(64)?);
+    let relative = many / change.max(1.0);
+    measured(if many <= 0.5 * few { relative.min(0.05) } else { relative }, 0.05)
+}
+
+pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
+    let Subject { config, weights, pool } = case.subject;
+    if config.output != Output::Tokens || config.has_source() {
+        return does_not_apply("only models of one stack that score tokens are tried so");
+    }
+    if config.adapter.is_some() || config.core == Core::Lstm {
+        return does_not_apply("factors beside frozen matrices, or no attention");
+    }
+    let config = Config { dropout: 0.0, ..config.clone() };
+    let ids = case.texts.text.ids;
+    let t = ids.len();
+    let batch = Batch::of(1, ids, case.texts.other.ids);
+    let mut graph = TrainGraph::new(&config, TrainOptions::new(1, t), pool.threads())?;
+    let run = RunInfo { training: true, grad_scale: 1.0, ..RunInfo::default() };
+    let mut gradient = vec![0.0f32; weights.data().len()];
+    graph.step(pool, weights, &mut gradient, true, &batch, run)?;
+    // Tokens and positions that are not in the text have none.
+    let silent = weights.specs().iter().find(|spec| {
+        spec.trainable && gradient[spec.range()].iter().all(|g| *g == 0.0 || g.is_nan())
+    });
+    if silent.is_some() {
+        return measured(f64::INFINITY, 0.03);
+    }
+    let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let whole = weights.data().iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
+    // The loss is rounded to f32: a step must be felt, and not leave the tangent. One of these does neither.
+    let mut best = f64::INFINITY;
+    for part in [1e-3, 3e-4, 1e-4] {
+        let step = part * whole / size;
+        let mut moved = |sign: f64| -> Result<f64> {
+            let mut other = weights.clone();
+            let along = |(w, g): (&mut f32, &f32)| *w += (sign * step * f64::from(*g)) as f32;
+            other.data_mut().iter_mut().zip(&gradient).for_each(along);
+            Ok(f64::from(graph.evaluate(pool, &other, &batch)?.0))
+        };
+        let slope = (moved(1.0)? - moved(-1.0)?) / (2.0 * step * size * size);
+        best = best.min((slope - 1.0).abs());
+    }
+    measured(best, 0.03)
+}
