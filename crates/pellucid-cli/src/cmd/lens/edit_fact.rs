@@ -5,8 +5,7 @@ use super::trace::subject_of;
 use crate::finding::{Finding, FindingArgs};
 use crate::store::{StoreArgs, Whole, elsewhere};
 use clap::Args;
-use pellucid::error::{Error, Kind, Result};
-use pellucid::files;
+use pellucid::error::Result;
 use pellucid::lens::fact_edit::{FactEdit, edit, moments};
 use serde_json::json;
 use std::path::PathBuf;
@@ -63,20 +62,7 @@ impl EditFact {
             prompts.push((opened.ids(prompt)?, subject.end - 1));
         }
         let answer = opened.continuation(&self.prompt, &self.answer)?;
-        let text = files::read_text("edit fact", &self.text)?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty()).take(self.lines);
-        let context = opened.model.config.context;
-        let rows = lines
-            .map(|line| {
-                let mut ids = opened.ids(line)?;
-                ids.truncate(context);
-                Ok(ids)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        if rows.is_empty() {
-            let message = format!("{}: has no line of text", self.text.display());
-            return Err(Error::new(Kind::Input, "edit fact", message));
-        }
+        let rows = opened.rows(&self.text, self.lines)?;
         let subject = opened.subject();
         let known = moments(subject, self.layer, &rows)?;
         let (layer, steps, rate, decay) = (self.layer, self.steps, self.rate, self.decay);

@@ -4,7 +4,6 @@ use super::looked::Looked;
 use crate::finding::{Finding, FindingArgs};
 use clap::Args;
 use pellucid::error::Result;
-use pellucid::files;
 use pellucid::lens::heat_map::HeatMap;
 use pellucid::lens::input_attribution::{gradient_times_input, integrated_gradients};
 use pellucid::lens::metric::Metric;
@@ -149,15 +148,7 @@ impl Neurons {
             list.push(json!({ "neuron": value.neuron, "raises": raised, "lowers": lowered }));
         }
         if let Some(path) = &self.texts {
-            let lines = files::read_text("neurons", path)?;
-            let some = lines.lines().filter(|l| !l.trim().is_empty()).take(self.lines);
-            let context = opened.model.config.context;
-            let mut rows = vec![];
-            for line in some {
-                let mut ids = opened.ids(line)?;
-                ids.truncate(context);
-                rows.push(ids);
-            }
+            let rows = opened.rows(path, self.lines)?;
             let found = keys(subject, &rows, (self.layer, &which), self.top, &mut |_| Ok(()))?;
             for (key, entry) in found.iter().zip(&mut list) {
                 text.push(format!(

@@ -7,9 +7,10 @@ use clap::Args;
 use indicatif::ProgressBar;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::{Error, Kind, Result};
+use pellucid::files;
 use pellucid::lens::subject::Subject;
 use pellucid::lens::sweep::Forecast;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What every question needs.
 #[derive(Clone, Debug, Args)]
@@ -54,6 +55,22 @@ impl Opened {
             }
             (false, Some(_)) => Err(Error::new(Kind::Input, "lens", "the model reads no source")),
         }
+    }
+
+    /// Ids of a file's lines, empty ones left out, each cut to the context.
+    pub(crate) fn rows(&self, path: &Path, lines: usize) -> Result<Vec<Vec<i32>>> {
+        let text = files::read_text("lens", path)?;
+        let mut rows = vec![];
+        for line in text.lines().filter(|l| !l.trim().is_empty()).take(lines) {
+            let mut ids = self.ids(line)?;
+            ids.truncate(self.model.config.context);
+            rows.push(ids);
+        }
+        if rows.is_empty() {
+            let message = format!("{}: has no line of text", path.display());
+            return Err(Error::new(Kind::Input, "lens", message));
+        }
+        Ok(rows)
     }
 
     /// The name of each id.

@@ -1,14 +1,19 @@
 //! `pellucid lens`: questions about the inside of a model, one each.
 
+mod ablate;
 mod attribute;
 mod capture;
+mod diff;
 mod edit_fact;
 mod heads;
 mod inputs;
 mod looked;
 mod patch;
+mod probe;
+mod sae;
 mod sites;
 mod trace;
+mod tuned;
 mod view;
 
 use clap::{Args, Subcommand};
@@ -43,10 +48,20 @@ enum Question {
     Neurons(inputs::Neurons),
     /// Who wrote this score: by block, head or neuron
     Attribute(attribute::Attribute),
+    /// What becomes of the loss without each head, attention and feed-forward
+    Ablate(ablate::Ablate),
     /// What of a clean text's run brings the answer back into a corrupted one's
     Patch(patch::PatchCommand),
     /// Where a fact's answer can be brought back: causal tracing
     Trace(trace::TraceCommand),
+    /// Whether labels can be read from a site by a linear probe, beside a control that means nothing
+    Probe(probe::Probe),
+    /// Train a sparse autoencoder on a site's values, and judge it in the model
+    Sae(sae::SaeCommand),
+    /// Train affine translators of the stream, and compare them with the logit lens
+    Tuned(tuned::Tuned),
+    /// What two checkpoints of one architecture differ in, by site and head
+    Diff(diff::Diff),
     /// Rewrite a fact by a change of rank one
     EditFact(edit_fact::EditFact),
 }
@@ -63,6 +78,11 @@ impl Lens {
             Question::Inputs(q) => q.run(),
             Question::Neurons(q) => q.run(),
             Question::Attribute(q) => q.run(),
+            Question::Ablate(q) => q.run(),
+            Question::Probe(q) => q.run(),
+            Question::Sae(q) => q.run(),
+            Question::Tuned(q) => q.run(),
+            Question::Diff(q) => q.run(),
             Question::Patch(q) => q.run(),
             Question::Trace(q) => q.run(),
             Question::EditFact(q) => q.run(),

@@ -58,8 +58,11 @@ pub(super) fn completeness(case: &Case<'_>) -> Result<Outcome> {
         Err(why) => return does_not_apply(why),
     };
     let ids = case.texts.text.ids;
+    // From the other text: a norm jumps where the stream is zero.
+    let embed = Site::once(Part::Embed);
+    let other = case.subject.observe(case.texts.other, 1, &[embed])?.read(embed)?;
     let missed = |steps: usize| -> Result<(f64, f64)> {
-        let found = integrated_gradients(case.subject, ids, &metric, None, steps)?;
+        let found = integrated_gradients(case.subject, ids, &metric, Some(&other), steps)?;
         let change = (found.value - found.baseline.unwrap_or(f64::NAN)).abs();
         Ok((found.completeness_error().unwrap_or(f64::NAN), change))
     };

@@ -84,7 +84,7 @@ const LAWS: &[(usize, &str, Check)] = &[
     (8, "patching every path out of a component is patching it", laws::paths),
     (9, "a small patch does what its gradient says", derivatives::gradients),
     (10, "with patterns held, ablating a head takes away what it wrote", laws::held_patterns),
-    (11, "integrated gradients add up to what the text changes", derivatives::completeness),
+    (11, "integrated gradients add up to what another text changes", derivatives::completeness),
     (12, "every parameter has a gradient, and the loss moves as it says", derivatives::training),
     (13, "the lens at the last block is the model", laws::lens),
     (15, "reading with a cache is reading the whole", laws::cache),
