@@ -2,6 +2,8 @@
 //!
 //! This room does not know how the numbers were recorded: it gets plain slices and labels.
 
+/// What is missing without a component.
+pub mod ablation;
 /// Who looks at whom: a head's pattern as text or SVG.
 pub mod attention_map;
 /// Who wrote this score: direct logit attribution.
@@ -29,11 +31,18 @@ pub mod names;
 pub mod neurons;
 /// Activation and attribution patching.
 pub mod patching;
+/// Linear probes of labels, with control tasks.
+pub mod probe;
 /// Named, shaped values of one run.
 pub mod record;
+/// Linear probes of numbers.
+pub mod ridge;
 /// Attention multiplied through the blocks.
 pub mod rollout;
 mod rows;
+/// Sparse autoencoders.
+pub mod sae;
+mod solve;
 /// A model that is looked into.
 pub mod subject;
 /// Many changed runs at once.
