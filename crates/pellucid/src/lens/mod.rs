@@ -10,6 +10,8 @@ pub mod attention_map;
 pub mod attribution;
 /// Whether the context is used: in-context learning, repeated tokens.
 pub mod context_scores;
+/// Two checkpoints on the same texts.
+pub mod diff;
 /// A rank-one edit of a stored fact.
 pub mod fact_edit;
 #[cfg(test)]
@@ -51,3 +53,5 @@ pub mod sweep;
 mod tests;
 /// Where a fact's answer can be brought back.
 pub mod tracing;
+/// The logit lens with a learnt map for each depth.
+pub mod tuned_lens;
