@@ -2,12 +2,16 @@
 //!
 //! This room does not know how the numbers were recorded: it gets plain slices and labels.
 
+/// What is missing without a component.
+pub mod ablation;
 /// Who looks at whom: a head's pattern as text or SVG.
 pub mod attention_map;
 /// Who wrote this score: direct logit attribution.
 pub mod attribution;
 /// Whether the context is used: in-context learning, repeated tokens.
 pub mod context_scores;
+/// Two checkpoints on the same texts.
+pub mod diff;
 /// A rank-one edit of a stored fact.
 pub mod fact_edit;
 /// Models built by hand, in which what is to be found is known.
@@ -31,12 +35,20 @@ pub mod neurons;
 pub mod patching;
 /// A change that reaches only some of those after it.
 pub mod path_patching;
+/// Linear probes of labels, with control tasks.
+pub mod probe;
 /// Named, shaped values of one run.
 pub mod record;
+/// Linear probes of numbers.
+pub mod ridge;
 /// Attention multiplied through the blocks.
 pub mod rollout;
 /// Texts a few at a time, and means with their error.
 pub mod rows;
+mod rows;
+/// Sparse autoencoders.
+pub mod sae;
+mod solve;
 /// A model that is looked into.
 pub mod subject;
 /// More features than dimensions: a toy model that needs no Transformer.
@@ -49,5 +61,7 @@ mod test_models;
 mod tests;
 /// Where a fact's answer can be brought back.
 pub mod tracing;
+/// The logit lens with a learnt map for each depth.
+pub mod tuned_lens;
 /// The exact laws of a glass box, on any model.
 pub mod verify;

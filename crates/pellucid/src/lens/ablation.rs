@@ -1,0 +1,299 @@
+//! What is missing when a component is taken out: each head, each attention, each feed-forward, one at a time, and
+//! what becomes of a metric or of the loss of texts (Meyes et al. 2019; Michel, Levy & Neubig, "Are Sixteen Heads
+//! Really Better than One?", 2019).
+//!
+//! Zero is something that the model may never have seen; the mean over positions keeps what does not depend on the
+//! text, and another text's values keep everything but this text (Chan et al., "Causal Scrubbing", 2022).
+
+use super::metric::Metric;
+use super::rows::{Runner, batches, demand_next_tokens, losses, scores_site};
+use super::subject::Subject;
+use super::sweep::{Cell, Forecast, Patch, Sweep};
+use crate::error::{Error, Kind, Result};
+use crate::model::config::Config;
+use crate::model::edit::{Pick, Region};
+use crate::model::observer::Text;
+use crate::model::site::{Part, Site};
+use crate::model::watch::Watch;
+use crate::ops::tap::Change;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// What a head of a block read.
+    Head(usize, usize),
+    /// What a block's attention writes, with its bias.
+    Attention(usize),
+    /// What a block's feed-forward writes.
+    FeedForward(usize),
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head(layer, head) => write!(f, "blocks.{layer}.attn head {head}"),
+            Self::Attention(layer) => write!(f, "blocks.{layer}.attn"),
+            Self::FeedForward(layer) => write!(f, "blocks.{layer}.mlp"),
+        }
+    }
+}
+
+impl Component {
+    /// All of a model with one stack, block by block.
+    #[must_use]
+    pub fn all(config: &Config) -> Vec<Self> {
+        let block = |layer: usize| {
+            let heads = (0..config.heads).map(move |head| Self::Head(layer, head));
+            heads.chain([Self::Attention(layer), Self::FeedForward(layer)])
+        };
+        (0..config.layers).flat_map(block).collect()
+    }
+
+    fn site(self) -> Site {
+        match self {
+            Self::Head(layer, _) => Site::block(layer, Part::Z),
+            Self::Attention(layer) => Site::block(layer, Part::AttnOut),
+            Self::FeedForward(layer) => Site::block(layer, Part::MlpOut),
+        }
+    }
+
+    /// What is picked along the axes after B.
+    fn region(self) -> Vec<Pick> {
+        match self {
+            Self::Head(_, head) => vec![Pick::All, Pick::one(head)],
+            _ => vec![],
+        }
+    }
+
+    /// Its elements of vectors of its site, one after another.
+    fn elements(self, config: &Config, vectors: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Head(_, head) => {
+                let d = config.head_width;
+                let rows = vectors.chunks_exact(config.heads * d);
+                rows.flat_map(|row| row[head * d..][..d].iter().copied()).collect()
+            }
+            _ => vectors.to_vec(),
+        }
+    }
+
+    fn width(self, config: &Config) -> usize {
+        if matches!(self, Self::Head(..)) { config.head_width } else { config.width }
+    }
+}
+
+/// What stands in a component's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// 0.
+    Zero,
+    /// Its mean over the positions of the texts.
+    Mean,
+    /// What it is in another text of the same length, position by position.
+    Resample,
+}
+
+/// What became of the number when a component was gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ablation {
+    /// With everything there.
+    pub whole: f64,
+    /// Without each component.
+    pub without: Vec<(Component, f64)>,
+}
+
+impl Ablation {
+    /// Components with the change each one's absence makes, largest changes first.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(Component, f64)> {
+        let mut all: Vec<_> = self.without.iter().map(|&(c, v)| (c, v - self.whole)).collect();
+        all.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
+        all
+    }
+}
+
+fn demand_attention(config: &Config) -> Result<()> {
+    let missing = Component::all(config).iter().find_map(|c| c.site().missing(config));
+    match missing.filter(|_| !config.has_source()) {
+        None if !config.has_source() => Ok(()),
+        why => {
+            let why = why.unwrap_or_else(|| "the model has two stacks".into());
+            Err(Error::new(Kind::Config, "ablation", why)
+                .hint("this is asked of models with one stack of attention"))
+        }
+    }
+}
+
+/// Mean (width) of vectors.
+fn mean(vectors: &[f32], width: usize) -> Vec<f32> {
+    let mut sum = vec![0.0f64; width];
+    for row in vectors.chunks_exact(width) {
+        sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
+    }
+    let n = (vectors.len() / width) as f64;
+    sum.iter().map(|s| (s / n) as f32).collect()
+}
+
+/// A metric of the scores after the last token, without each component. `other` is the text whose values are put in
+/// by [`Removal::Resample`]. `begin` sees what it will cost and may refuse; `each` hears how many runs are done.
+///
+/// # Errors
+/// A model with two stacks or without attention; another text of another length; whatever `begin` and `each` give.
+pub fn metric_without(
+    subject: Subject<'_>,
+    (ids, other): (&[i32], &[i32]),
+    metric: &Metric,
+    removal: Removal,
+    begin: &mut dyn FnMut(&Forecast) -> Result<()>,
+    each: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Ablation> {
+    let config = subject.config;
+    demand_attention(config)?;
+    let components = Component::all(config);
+    let from = if removal == Removal::Resample { other } else { ids };
+    if from.len() != ids.len() {
+        let message = format!("a text of {} tokens, another of {}", ids.len(), from.len());
+        return Err(Error::new(Kind::Input, "ablation", message)
+            .hint("both need the same number, so that positions mean the same"));
+    }
+    let mut values: BTreeMap<Site, Vec<f32>> = BTreeMap::new();
+    if removal != Removal::Zero {
+        let mut sites: Vec<Site> = components.iter().map(|c| c.site()).collect();
+        sites.sort();
+        sites.dedup();
+        let seen = subject.observe(Text::of(from), 1, &sites)?;
+        for site in sites {
+            values.insert(site, seen.read(site)?);
+        }
+    }
+    let change = |c: &Component| match removal {
+        Removal::Zero => Change::Fill(0.0),
+        Removal::Mean => {
+            Change::Set(mean(&c.elements(config, &values[&c.site()]), c.width(config)).into())
+        }
+        Removal::Resample => Change::Set(c.elements(config, &values[&c.site()]).into()),
+    };
+    let cell = |c: &Component| Cell {
+        base: 0,
+        patches: vec![Patch { site: c.site(), region: c.region(), change: change(c) }],
+    };
+    let cells: Vec<Cell> = components.iter().map(cell).collect();
+    let sweep = Sweep::new(subject, ids, 1, vec![])?;
+    begin(&sweep.forecast(&cells))?;
+    let mut without: Vec<(Component, f64)> =
+        components.into_iter().map(|c| (c, f64::NAN)).collect();
+    let mut done = 0;
+    sweep.run(&cells, &mut |cell, scores| {
+        without[cell].1 = metric.of(scores)?;
+        done += 1;
+        each(done)
+    })?;
+    Ok(Ablation { whole: metric.of(sweep.scores())?, without })
+}
+
+/// The mean loss of next tokens over texts, in nats, without each component. [`Removal::Resample`] takes each text's
+/// values from the next one (the last's from the first). `each` hears how many of `(components + 1) · texts` runs are
+/// done.
+///
+/// # Errors
+/// A model that is no decoder of attention; no texts, or none of two tokens; texts of different lengths, or one alone,
+/// where they lend each other values; whatever `each` gives.
+pub fn loss_without(
+    subject: Subject<'_>,
+    rows: &[Vec<i32>],
+    removal: Removal,
+    each: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Ablation> {
+    let config = subject.config;
+    demand_next_tokens("ablation", config)?;
+    demand_attention(config)?;
+    let alike = rows.windows(2).all(|w| w[0].len() == w[1].len());
+    if removal == Removal::Resample && (rows.len() < 2 || !alike) {
+        let message = format!("{} texts are to lend each other values", rows.len());
+        return Err(Error::new(Kind::Input, "ablation", message)
+            .hint("at least 2 texts of one length are needed"));
+    }
+    let components = Component::all(config);
+    let mut sites: Vec<Site> = components.iter().map(|c| c.site()).collect();
+    sites.sort();
+    sites.dedup();
+    let means = match removal {
+        Removal::Mean => means(subject, rows, &components, &sites)?,
+        _ => BTreeMap::new(),
+    };
+    let scores = scores_site();
+    let mut plain = Runner::new(subject, Watch::capture(&sites));
+    let watch = Watch { capture: vec![scores], edit: sites.clone(), ..Watch::default() };
+    let mut runner = Runner::new(subject, watch);
+    let mut sums = vec![0.0f64; components.len() + 1];
+    let (mut n, mut done) = (0usize, 0usize);
+    for range in batches("ablation", rows)? {
+        let some = &rows[range.clone()];
+        let next: Vec<Vec<i32>> = range.map(|r| rows[(r + 1) % rows.len()].clone()).collect();
+        let lent = match removal {
+            Removal::Resample => Some(plain.run(&next, &mut |_| Ok(()))?),
+            _ => None,
+        };
+        for (sum, component) in
+            sums.iter_mut().zip(std::iter::once(None).chain(components.iter().map(Some)))
+        {
+            let seen = runner.run(some, &mut |observer| {
+                let Some(c) = component else { return Ok(()) };
+                let change = match (removal, lent) {
+                    (Removal::Mean, _) => Change::Set(means[c].clone().into()),
+                    (_, Some(lent)) => {
+                        Change::Set(c.elements(config, &lent.read(c.site())?).into())
+                    }
+                    _ => Change::Fill(0.0),
+                };
+                let picks: Vec<Pick> = [Pick::All].into_iter().chain(c.region()).collect();
+                observer.change(c.site(), &Region(picks), &change)
+            })?;
+            let all = seen.value(scores)?;
+            for (ids, scores) in some.iter().zip(all.chunks_exact(all.len() / some.len())) {
+                *sum += losses(scores, ids).iter().sum::<f64>();
+            }
+            done += some.len();
+            each(done)?;
+        }
+        n += some.iter().map(|ids| ids.len() - 1).sum::<usize>();
+    }
+    if n == 0 {
+        return Err(Error::new(Kind::Input, "ablation", "texts of one token predict nothing"));
+    }
+    let whole = sums[0] / n as f64;
+    let without = components.into_iter().zip(sums[1..].iter().map(|s| s / n as f64)).collect();
+    Ok(Ablation { whole, without })
+}
+
+/// Each component's mean over all positions of all rows.
+fn means(
+    subject: Subject<'_>,
+    rows: &[Vec<i32>],
+    components: &[Component],
+    sites: &[Site],
+) -> Result<BTreeMap<Component, Vec<f32>>> {
+    let config = subject.config;
+    let mut runner = Runner::new(subject, Watch::capture(sites));
+    let mut sums: BTreeMap<Component, Vec<f64>> = BTreeMap::new();
+    let mut n = 0.0f64;
+    for range in batches("ablation", rows)? {
+        let seen = runner.run(&rows[range.clone()], &mut |_| Ok(()))?;
+        n += rows[range].iter().map(Vec::len).sum::<usize>() as f64;
+        for &c in components {
+            let width = c.width(config);
+            let sum = sums.entry(c).or_insert_with(|| vec![0.0; width]);
+            for vector in c.elements(config, &seen.read(c.site())?).chunks_exact(width) {
+                sum.iter_mut().zip(vector).for_each(|(s, &x)| *s += f64::from(x));
+            }
+        }
+    }
+    let mean = |sum: Vec<f64>| sum.iter().map(|s| (s / n) as f32).collect();
+    Ok(sums.into_iter().map(|(c, sum)| (c, mean(sum))).collect())
+}
+
+#[cfg(test)]
+#[path = "ablation_tests.rs"]
+mod tests;
