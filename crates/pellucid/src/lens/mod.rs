@@ -45,7 +45,6 @@ pub mod ridge;
 pub mod rollout;
 /// Texts a few at a time, and means with their error.
 pub mod rows;
-mod rows;
 /// Sparse autoencoders.
 pub mod sae;
 mod solve;

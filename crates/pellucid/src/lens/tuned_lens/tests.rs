@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::cpu::pool::Pool;
-use crate::lens::fixtures;
+use crate::lens::test_models;
 use crate::model::observer::Text;
 use crate::model::readout::Readout;
 use crate::model::weights::Weights;
@@ -15,7 +15,7 @@ fn rows(seed: u64, n: usize) -> Vec<Vec<i32>> {
 
 /// A norm of each sort, a tied head and one of its own.
 fn models() -> [(Config, Weights); 2] {
-    [Config::gpt2(), Config::llama()].map(|base| fixtures::random(base, 3))
+    [Config::gpt2(), Config::llama()].map(|base| test_models::random(base, 3))
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn gradients_are_what_small_changes_say() {
 
 #[test]
 fn other_models_and_lenses_are_refused() {
-    let (config, weights) = fixtures::random(Config::gpt2(), 3);
+    let (config, weights) = test_models::random(Config::gpt2(), 3);
     let pool = Pool::new(1);
     let subject = Subject { config: &config, weights: &weights, pool: &pool };
     let short = TunedLens { translators: TunedLens::new(&config).translators[..1].to_vec() };
