@@ -5,7 +5,7 @@ use crate::finding::{Finding, FindingArgs};
 use crate::model::Model;
 use clap::Args;
 use pellucid::error::Result;
-use pellucid::lens::diff::compare;
+use pellucid::lens::diff::{Difference, compare};
 use pellucid::lens::heat_map::HeatMap;
 use pellucid::lens::subject::Subject;
 use serde_json::json;
@@ -67,18 +67,7 @@ impl Diff {
                 site.cosine
             ));
         }
-        let sites: Vec<_> = found
-            .sites
-            .iter()
-            .map(|s| json!({ "site": s.site, "relative": s.relative, "cosine": s.cosine }))
-            .collect();
-        let moved: Vec<_> = found
-            .heads
-            .iter()
-            .map(|h| json!({ "block": h.layer, "head": h.head, "moved": h.moved }))
-            .collect();
-        let json = json!({ "divergence": found.divergence, "agreement": found.agreement, "losses": found.losses,
-            "positions": found.positions, "sites": sites, "heads": moved });
+        let json = json(&found);
         let picture = HeatMap {
             title: title.clone(),
             rows: (0..layers).map(|l| format!("block {l}")).collect(),
@@ -93,4 +82,20 @@ impl Diff {
             ..Finding::default()
         })
     }
+}
+
+/// Everything, for scripts.
+fn json(found: &Difference) -> serde_json::Value {
+    let sites: Vec<_> = found
+        .sites
+        .iter()
+        .map(|s| json!({ "site": s.site, "relative": s.relative, "cosine": s.cosine }))
+        .collect();
+    let moved: Vec<_> = found
+        .heads
+        .iter()
+        .map(|h| json!({ "block": h.layer, "head": h.head, "moved": h.moved }))
+        .collect();
+    json!({ "divergence": found.divergence, "agreement": found.agreement, "losses": found.losses,
+        "positions": found.positions, "sites": sites, "heads": moved })
 }

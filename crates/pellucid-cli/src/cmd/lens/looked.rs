@@ -1,5 +1,6 @@
 //! The model of a question, and its words.
 
+use crate::input::parse_ids;
 use crate::model::Model;
 use crate::out;
 use crate::plan;
@@ -39,8 +40,11 @@ impl Opened {
         Subject { config: &self.model.config, weights: &self.model.weights, pool: &self.pool }
     }
 
-    /// Ids of a text as a prompt.
+    /// Ids of a text as a prompt; of a model without a tokenizer the text is ids.
     pub(crate) fn ids(&self, text: &str) -> Result<Vec<i32>> {
+        if self.model.tokenizer.is_none() {
+            return Ok(parse_ids(text)?.into_iter().map(|id| id as i32).collect());
+        }
         Ok(self.model.encode(text)?.into_iter().map(|id| id as i32).collect())
     }
 
@@ -91,6 +95,9 @@ impl Opened {
 
     /// Ids of what follows `prompt`, as a text that goes on has them.
     pub(crate) fn continuation(&self, prompt: &str, text: &str) -> Result<Vec<i32>> {
+        if self.model.tokenizer.is_none() {
+            return self.ids(text);
+        }
         let begin = self.model.generation.bos;
         let found = self.model.tokenizer()?.encode_continuation(prompt, text, begin)?;
         Ok(found.continuation.into_iter().map(|id| id as i32).collect())
