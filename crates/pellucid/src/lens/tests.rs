@@ -137,7 +137,7 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     // What follows the last token was said at position n: there head 1 reads it.
     let fact = Fact { ids: ids[..t].to_vec(), subject: n..n + 1, answer: ids[t] as u32 };
     assert_eq!(ids[n], ids[t]);
-    let how = Tracing { noise: 10.0, samples: 8, ..Tracing::default() };
+    let how = Tracing { noise: 7.0, samples: 12, ..Tracing::default() };
     let mut told = 0;
     let found = trace(
         subject,
@@ -152,10 +152,10 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     let found = found.unwrap();
     assert!(told > 0 && found.clean > 0.99 && found.corrupted < 0.6, "{found:?}");
     let stream = &found.maps[&Restored::Stream];
-    assert!(stream[n] > 0.7, "early, at the subject: {stream:?}");
+    assert!(stream[n] > found.corrupted + 0.3, "early, at the subject: {stream:?}");
     assert!(stream[2 * t - 1] > 0.99, "late, at the end: {stream:?}");
     for (at, p) in stream.iter().enumerate().filter(|(at, _)| *at != n && *at != 2 * t - 1) {
-        assert!((p - found.corrupted).abs() < 0.3, "{at}: {p}");
+        assert!((p - found.corrupted).abs() < 0.2, "{at}: {p}");
     }
     assert!(!found.maps.contains_key(&Restored::FeedForward));
     let nothing = Fact { subject: 3..3, ..fact };

@@ -99,7 +99,7 @@ pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
     let whole = weights.data().iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
     // The loss is rounded to f32: a step must be felt, and not leave the tangent. One of these does neither.
     let mut best = f64::INFINITY;
-    for part in [1e-3, 3e-4, 1e-4] {
+    for part in [1e-3, 3e-4, 1e-4, 3e-5, 1e-5] {
         let step = part * whole / size;
         let mut moved = |sign: f64| -> Result<f64> {
             let mut other = weights.clone();
