@@ -12,7 +12,7 @@ use super::sweep::{Cell, Forecast, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::edit::{Pick, Region};
-use crate::model::observer::Text;
+use crate::model::observer::{Observer, Text};
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
 use crate::ops::tap::Change;
@@ -126,6 +126,14 @@ fn demand_attention(config: &Config) -> Result<()> {
     }
 }
 
+/// Where components are, each place once.
+fn sites(components: &[Component]) -> Vec<Site> {
+    let mut all: Vec<Site> = components.iter().map(|c| c.site()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Mean (width) of vectors.
 fn mean(vectors: &[f32], width: usize) -> Vec<f32> {
     let mut sum = vec![0.0f64; width];
@@ -160,9 +168,7 @@ pub fn metric_without(
     }
     let mut values: BTreeMap<Site, Vec<f32>> = BTreeMap::new();
     if removal != Removal::Zero {
-        let mut sites: Vec<Site> = components.iter().map(|c| c.site()).collect();
-        sites.sort();
-        sites.dedup();
+        let sites = sites(&components);
         let seen = subject.observe(Text::of(from), 1, &sites)?;
         for site in sites {
             values.insert(site, seen.read(site)?);
@@ -216,9 +222,7 @@ pub fn loss_without(
             .hint("at least 2 texts of one length are needed"));
     }
     let components = Component::all(config);
-    let mut sites: Vec<Site> = components.iter().map(|c| c.site()).collect();
-    sites.sort();
-    sites.dedup();
+    let sites = sites(&components);
     let means = match removal {
         Removal::Mean => means(subject, rows, &components, &sites)?,
         _ => BTreeMap::new(),
@@ -239,17 +243,9 @@ pub fn loss_without(
         for (sum, component) in
             sums.iter_mut().zip(std::iter::once(None).chain(components.iter().map(Some)))
         {
-            let seen = runner.run(some, &mut |observer| {
-                let Some(c) = component else { return Ok(()) };
-                let change = match (removal, lent) {
-                    (Removal::Mean, _) => Change::Set(means[c].clone().into()),
-                    (_, Some(lent)) => {
-                        Change::Set(c.elements(config, &lent.read(c.site())?).into())
-                    }
-                    _ => Change::Fill(0.0),
-                };
-                let picks: Vec<Pick> = [Pick::All].into_iter().chain(c.region()).collect();
-                observer.change(c.site(), &Region(picks), &change)
+            let seen = runner.run(some, &mut |observer| match component {
+                Some(&c) => take_out(config, observer, c, (&means, lent)),
+                None => Ok(()),
             })?;
             let all = seen.value(scores)?;
             for (ids, scores) in some.iter().zip(all.chunks_exact(all.len() / some.len())) {
@@ -266,6 +262,22 @@ pub fn loss_without(
     let whole = sums[0] / n as f64;
     let without = components.into_iter().zip(sums[1..].iter().map(|s| s / n as f64)).collect();
     Ok(Ablation { whole, without })
+}
+
+/// Puts a component's mean, what `lent` shows of it, or else 0 in its place.
+fn take_out(
+    config: &Config,
+    observer: &mut Observer,
+    c: Component,
+    (means, lent): (&BTreeMap<Component, Vec<f32>>, Option<&Observer>),
+) -> Result<()> {
+    let change = match (means.get(&c), lent) {
+        (Some(mean), _) => Change::Set(mean.clone().into()),
+        (None, Some(lent)) => Change::Set(c.elements(config, &lent.read(c.site())?).into()),
+        (None, None) => Change::Fill(0.0),
+    };
+    let picks: Vec<Pick> = [Pick::All].into_iter().chain(c.region()).collect();
+    observer.change(c.site(), &Region(picks), &change)
 }
 
 /// Each component's mean over all positions of all rows.

@@ -95,6 +95,27 @@ fn sites(config: &Config) -> Vec<Site> {
     all
 }
 
+fn demand_alike(a: &Config, b: &Config) -> Result<()> {
+    let refuse = |message: &str| Error::new(Kind::Config, "diff", message);
+    if a != b {
+        return Err(refuse("the two checkpoints have different configs")
+            .hint("compare checkpoints of one run, or before and after finetuning"));
+    }
+    if a.has_source() || a.output != Output::Tokens {
+        return Err(refuse("models with one stack that score tokens are compared"));
+    }
+    Ok(())
+}
+
+/// Adds to each head (H) how much of the attention of patterns (B, H, T, T) moved.
+fn add_moved(moved: &mut [f64], a: &[f32], b: &[f32], t: usize) {
+    let heads = moved.len();
+    for (i, (a, b)) in a.chunks_exact(t * t).zip(b.chunks_exact(t * t)).enumerate() {
+        let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum();
+        moved[i % heads] += 0.5 * sum;
+    }
+}
+
 /// Compares `b` with `a` over texts. `each` hears how many rows are done.
 ///
 /// # Errors
@@ -107,14 +128,7 @@ pub fn compare(
     each: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Difference> {
     let config = a.config;
-    let refuse = |message: &str| Err(Error::new(Kind::Config, "diff", message));
-    if config != b.config {
-        return refuse("the two checkpoints have different configs")
-            .map_err(|e| e.hint("compare checkpoints of one run, or before and after finetuning"));
-    }
-    if config.has_source() || config.output != Output::Tokens {
-        return refuse("models with one stack that score tokens are compared");
-    }
+    demand_alike(config, b.config)?;
     let (sites, scores) = (sites(config), scores_site());
     let patterns: Vec<Site> = (0..config.layers)
         .map(|l| Site::block(l, Part::Pattern))
@@ -134,11 +148,7 @@ pub fn compare(
             sum.add(a.value(site)?, b.value(site)?);
         }
         for (moved, &site) in moved.chunks_exact_mut(config.heads).zip(&patterns) {
-            let both = a.value(site)?.chunks_exact(t * t).zip(b.value(site)?.chunks_exact(t * t));
-            for (i, (a, b)) in both.enumerate() {
-                let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum();
-                moved[i % config.heads] += 0.5 * sum;
-            }
+            add_moved(moved, a.value(site)?, b.value(site)?, t);
         }
         let (a, b) = (a.value(scores)?, b.value(scores)?);
         let size = a.len() / some.len();

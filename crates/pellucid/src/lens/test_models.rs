@@ -4,15 +4,11 @@ use crate::model::config::{ActivationKind, Config, NormKind, Positions};
 use crate::model::weights::Weights;
 use crate::tensor::random::Random;
 
-/// An induction head: the first block's head copies the token before, the second's attends to where the present token
-/// was that, and says what stood there.
-///
-/// The stream is token | position | token before | answer, one-hot each; RMSNorm divides every position alike.
-/// `sharp` is how much more a head wants what it looks for.
-pub(super) fn induction(vocab: usize, context: usize, sharp: f32) -> (Config, Weights) {
+/// Its sizes; the feed-forward is silent.
+fn induction_config(vocab: usize, context: usize) -> Config {
     let (v, p) = (vocab, context);
     let c = 3 * v + p;
-    let config = Config {
+    Config {
         layers: 2,
         width: c,
         heads: 1,
@@ -29,7 +25,17 @@ pub(super) fn induction(vocab: usize, context: usize, sharp: f32) -> (Config, We
         attention_scale: Some(1.0),
         activation: ActivationKind::Relu,
         ..Config::gpt2()
-    };
+    }
+}
+
+/// An induction head: the first block's head copies the token before, the second's attends to where the present token
+/// was that, and says what stood there.
+///
+/// The stream is token | position | token before | answer, one-hot each; RMSNorm divides every position alike.
+/// `sharp` is how much more a head wants what it looks for.
+pub(super) fn induction(vocab: usize, context: usize, sharp: f32) -> (Config, Weights) {
+    let config = induction_config(vocab, context);
+    let (v, p, c) = (vocab, context, config.width);
     let mut weights = Weights::zeros(&config);
     let d = config.head_width;
     let (before, answer) = (v + p, 2 * v + p);

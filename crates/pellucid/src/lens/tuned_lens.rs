@@ -178,12 +178,15 @@ fn loss(
     sum
 }
 
+/// Hears a block's number, the streams before it and the model's own scores.
+type Each<'f> = &'f mut dyn FnMut(usize, &[f32], &[f32]);
+
 /// Gives each depth's streams and the model's own scores of some rows, a few positions at a time.
 fn each_part(
     runner: &mut Runner<'_>,
     config: &Config,
     rows: &[Vec<i32>],
-    each: &mut dyn FnMut(usize, &[f32], &[f32]),
+    each: Each<'_>,
 ) -> Result<usize> {
     let (c, v) = (config.width, config.vocab);
     let mut n = 0;

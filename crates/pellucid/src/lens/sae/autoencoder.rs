@@ -6,6 +6,9 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::random::Random;
 
+/// A tensor's shape and elements.
+pub type Tensor = (Vec<usize>, Vec<f32>);
+
 /// Sizes and weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sae {
@@ -74,7 +77,7 @@ impl Sae {
     /// A tensor that is missing (whatever `get` gives) or has another shape; sizes that do not fit together.
     pub fn from_tensors(
         config: SaeConfig,
-        get: &mut dyn FnMut(&str) -> Result<(Vec<usize>, Vec<f32>)>,
+        get: &mut dyn FnMut(&str) -> Result<Tensor>,
     ) -> Result<Self> {
         config.check()?;
         let (d, m) = (config.d_in, config.d_sae);
