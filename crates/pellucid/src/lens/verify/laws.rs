@@ -11,7 +11,7 @@ use crate::lens::sweep::{Cell, Patch, Sweep};
 use crate::model::config::{Architecture, Core, NormPlacement};
 use crate::model::decoder::Decoder;
 use crate::model::edit::{Pick, Region};
-use crate::model::observer::{End, Observer, Text};
+use crate::model::observer::{End, Observer};
 use crate::model::readout::Readout;
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
