@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn encoders_and_recurrent_models_are_asked_as_well() {
+        let pool = Pool::new(1);
+        for base in [Config::bert(), Config::lstm()] {
+            let (config, weights) = fixtures::random(base, 6);
+            let subject = Subject { config: &config, weights: &weights, pool: &pool };
+            let metric = Metric::LogProbability(7);
+            let got = integrated_gradients(subject, &IDS, &metric, None, 300).unwrap();
+            let change = (got.value - got.baseline.unwrap()).abs();
+            let miss = got.completeness_error().unwrap();
+            assert!(miss <= 0.05 * change + 1e-4 && change > 1e-4, "{miss} of {change}");
+        }
+    }
+
+    #[test]
     fn gradient_times_input_is_the_slope_of_scaling_all_tokens() {
         let pool = Pool::new(1);
         let (config, weights) = test_models::random(Config::gpt2(), 8);

@@ -127,6 +127,7 @@ fn gradients_are_what_small_changes_say() {
         (SaeKind::JumpReLU, None),
     ] {
         let mut sae = Sae::new(config(kind, d, m, k), 5).unwrap();
+        sae.config.apply_b_dec_to_input = kind != SaeKind::TopK;
         sae.b_enc.copy_from_slice(&noise(6, m).iter().map(|x| 0.1 * x).collect::<Vec<_>>());
         sae.b_dec.copy_from_slice(&noise(7, d).iter().map(|x| 0.3 * x).collect::<Vec<_>>());
         sae.threshold.iter_mut().for_each(|t| *t = 0.2);
@@ -268,6 +269,24 @@ fn planted_directions_are_found_again() {
         let l0 = active.iter().filter(|a| **a > 0.0).count() as f64 / 64.0;
         assert!((0.5..5.0).contains(&l0), "{kind:?}: {l0}");
     }
+}
+
+#[test]
+fn what_has_learnt_nothing_answers_the_mean_of_vectors_as_they_are() {
+    let (pool, d) = (Pool::new(1), 4);
+    let x: Vec<f32> = noise(5, 40 * d).iter().map(|x| 30.0 * x + 7.0).collect();
+    let recipe = Recipe { rate: 0.0, ..Recipe::default() };
+    let mut trainer = Trainer::new(config(SaeKind::TopK, d, 6, Some(1)), recipe).unwrap();
+    let seen = trainer.step(&pool, &x).unwrap();
+    let sae = trainer.finish();
+    let none = sae.decode(&pool, &[0.0; 6]).unwrap();
+    for (i, got) in none.iter().enumerate() {
+        let mean = x.chunks(d).map(|row| row[i]).sum::<f32>() / 40.0;
+        assert!((got - mean).abs() < 1e-3, "{got} {mean}");
+    }
+    // Scaled to a mean length of √d, what is left to explain is of order d.
+    assert!(seen.reconstruction < d as f64 && seen.l0 <= 1.0 && seen.l0 > 0.5, "{seen:?}");
+    assert!(Trainer::new(sae.config.clone(), Recipe { steps: 0, ..Recipe::default() }).is_err());
 }
 
 #[test]
