@@ -121,7 +121,7 @@ mod tests {
     fn encoders_and_recurrent_models_are_asked_as_well() {
         let pool = Pool::new(1);
         for base in [Config::bert(), Config::lstm()] {
-            let (config, weights) = fixtures::random(base, 6);
+            let (config, weights) = test_models::random(base, 6);
             let subject = Subject { config: &config, weights: &weights, pool: &pool };
             let metric = Metric::LogProbability(7);
             let got = integrated_gradients(subject, &IDS, &metric, None, 300).unwrap();
