@@ -16,7 +16,8 @@
 //! Beside each score stands what a head would get that looks at everything it may see evenly: no model is needed to
 //! know that, and a score means something only by its distance from it.
 
-use super::rows::{Mean, Runner};
+pub use super::rows::Mean;
+use super::rows::Runner;
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Architecture, Config, Core, NormKind, NormPlacement, Output};
