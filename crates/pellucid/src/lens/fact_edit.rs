@@ -7,6 +7,7 @@
 //! W' = W + (v - W k) (C⁻¹ k)ᵀ / (kᵀ C⁻¹ k)       C = mean of k kᵀ over ordinary text: what must not move
 //! ```
 
+use super::solve::{cholesky, solve};
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
 use crate::model::edit::{Pick, Region};
@@ -90,7 +91,7 @@ pub fn edit(subject: Subject<'_>, edit: &FactEdit, moments: &[f64]) -> Result<(W
         key.iter_mut().zip(&row[at * f..]).for_each(|(k, &x)| *k += share * f64::from(x));
     }
     let (delta, before, with_value) = find_value(subject, edit)?;
-    let solved = solve(moments, &key)?;
+    let solved = solved_for(moments, &key)?;
     let scale: f64 = key.iter().zip(&solved).map(|(k, s)| k * s).sum();
     if !(scale > 0.0) {
         let message = format!("kᵀ C⁻¹ k = {scale}, but it must be above 0");
@@ -197,37 +198,18 @@ fn find_value(subject: Subject<'_>, edit: &FactEdit) -> Result<(Vec<f32>, f64, f
     Ok((best.1, first, best.0))
 }
 
-/// `x` with `C x = k`, C (F, F) symmetric: Cholesky, with a thousandth of the mean diagonal added.
-fn solve(moments: &[f64], key: &[f64]) -> Result<Vec<f64>> {
+/// `x` with `C x = k`, C (F, F), to whose diagonal a thousandth of its mean is added.
+fn solved_for(moments: &[f64], key: &[f64]) -> Result<Vec<f64>> {
     let f = key.len();
     let mean = (0..f).map(|i| moments[i * f + i]).sum::<f64>() / f as f64;
-    let mut l = moments.to_vec();
-    (0..f).for_each(|i| l[i * f + i] += 1e-3 * mean + 1e-12);
-    for j in 0..f {
-        let (above, below) = l.split_at_mut((j + 1) * f);
-        let row = &mut above[j * f..];
-        let d = row[j] - row[..j].iter().map(|x| x * x).sum::<f64>();
-        if !(d > 0.0) {
-            let message = format!("second moments are not positive at neuron {j}");
-            return Err(
-                Error::new(Kind::Numeric, "edit fact", message).hint("take them over more text")
-            );
-        }
-        row[j] = d.sqrt();
-        for other in below.chunks_exact_mut(f) {
-            let sum: f64 = other[..j].iter().zip(&row[..j]).map(|(a, b)| a * b).sum();
-            other[j] = (other[j] - sum) / row[j];
-        }
-    }
+    let mut c = moments.to_vec();
+    (0..f).for_each(|i| c[i * f + i] += 1e-3 * mean + 1e-12);
+    let l = cholesky(&c, f).ok_or_else(|| {
+        Error::new(Kind::Numeric, "edit fact", "second moments are not positive")
+            .hint("take them over more text")
+    })?;
     let mut x = key.to_vec();
-    for i in 0..f {
-        let sum: f64 = (0..i).map(|j| l[i * f + j] * x[j]).sum();
-        x[i] = (x[i] - sum) / l[i * f + i];
-    }
-    for i in (0..f).rev() {
-        let sum: f64 = (i + 1..f).map(|j| l[j * f + i] * x[j]).sum();
-        x[i] = (x[i] - sum) / l[i * f + i];
-    }
+    solve(&l, &mut x);
     Ok(x)
 }
 
@@ -238,9 +220,9 @@ mod tests {
     #[test]
     fn equations_are_solved() {
         let c = [4.0, 1.0, 1.0, 3.0];
-        let x = solve(&c, &[1.0, 2.0]).unwrap();
+        let x = solved_for(&c, &[1.0, 2.0]).unwrap();
         let back = [4.0 * x[0] + x[1], x[0] + 3.0 * x[1]];
         assert!((back[0] - 1.0).abs() < 2e-3 && (back[1] - 2.0).abs() < 4e-3, "{back:?}");
-        assert!(solve(&[-1.0, 0.0, 0.0, 1.0], &[1.0, 1.0]).is_err());
+        assert!(solved_for(&[-1.0, 0.0, 0.0, 1.0], &[1.0, 1.0]).is_err());
     }
 }

@@ -1,6 +1,7 @@
-//! Looking inside: what a run computed, made visible.
+//! Looking inside: questions about a model's runs, one file each. They go through [`subject`] and, where many changed
+//! runs are asked for, through [`sweep`]; what they find is numbers and names.
 //!
-//! This room does not know how the numbers were recorded: it gets plain slices and labels.
+//! This room does not know files, text or terminals: ids come in, and `heat_map` alone makes pictures.
 
 /// What is missing without a component.
 pub mod ablation;

@@ -43,7 +43,7 @@ pub struct TunedLens {
     pub translators: Vec<Translator>,
 }
 
-/// How the maps learn; numbers as the paper's code has them.
+/// How the maps learn; steps, rate, momentum and decay as the paper's code has them, the clip is ours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// Batches; the rate falls to 0 along them.
