@@ -113,6 +113,14 @@ fn every_question_answers_and_exports() {
         assert!(!page.contains("http:") || page.contains("http://www.w3.org/2000/svg"));
         assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
     }
+}
+
+#[test]
+fn questions_with_numbers_of_their_own_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, ids, lines) = (golden("families/gpt2"), "5 11 3 17 40", path("lines"));
+    std::fs::write(&lines, "1 2 3 4 5 6\n7 8 9 10 11 12\n".repeat(8)).unwrap();
     let shares =
         json(&["lens", "attribute", &model, ids, "--token", "7", "--versus", "31", "--heads"]);
     let (sum, score) = (shares["sum"].as_f64().unwrap(), shares["score"].as_f64().unwrap());
@@ -120,42 +128,13 @@ fn every_question_answers_and_exports() {
     let same = json(&["lens", "diff", &model, &model, "--texts", &lines]);
     assert_eq!(same["divergence"].as_f64().unwrap(), 0.0);
     let sae = path("sae");
-    let args = [
-        "lens",
-        "sae",
-        &model,
-        "--site",
-        "resid_post0",
-        "--texts",
-        &lines,
-        "--steps",
-        "20",
-        "--batch",
-        "32",
-        "--k",
-        "4",
-        "--out",
-        &sae,
-    ];
+    let args = ["lens", "sae", &model, "--site", "resid_post0", "--texts", &lines, "--steps", "20"];
+    let args = [&args[..], &["--batch", "32", "--k", "4", "--out", &sae]].concat();
     assert!(json(&args)["l0"].as_f64().unwrap() <= 4.0 + 1e-9);
     assert!(folder.path().join("sae/sae_weights.safetensors").is_file());
     let edited = path("edited");
-    let args = [
-        "lens",
-        "edit-fact",
-        &model,
-        ids,
-        "--subject",
-        "11 3",
-        "--answer",
-        "7",
-        "--layer",
-        "0",
-        "--text",
-        &lines,
-        "--out",
-        &edited,
-    ];
+    let args = ["lens", "edit-fact", &model, ids, "--subject", "11 3", "--answer", "7"];
+    let args = [&args[..], &["--layer", "0", "--text", &lines, "--out", &edited]].concat();
     let found = json(&args);
     let p = |key: &str| found["log_probability"][key].as_f64().unwrap();
     assert!(p("after") > p("before"), "{found}");
