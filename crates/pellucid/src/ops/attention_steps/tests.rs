@@ -102,7 +102,8 @@ fn three_steps_are_fused_self_attention() {
     let relative = |bidirectional| RelativeBias { buckets: 8, max_distance: 20, bidirectional };
     let window = Mask { window: Some(7), ..Mask::CAUSAL };
     let hidden = Mask { window: Some(3), ..Mask::PADDING };
-    let rules: [(&str, Mask, bool, Option<RelativeBias>, &[i32]); 7] = [
+    type Kind<'a> = (&'a str, Mask, bool, Option<RelativeBias>, &'a [i32]);
+    let rules: [Kind<'_>; 7] = [
         ("causal", Mask::CAUSAL, false, None, &[]),
         ("none", Mask::NONE, false, None, &[]),
         ("window", window, false, None, &[]),

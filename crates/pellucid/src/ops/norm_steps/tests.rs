@@ -44,7 +44,7 @@ fn steps(
     let affine = Affine::new(dims, params.len() == 2).unwrap();
     let nothing = vec![0.0; dims.n];
     let x = x.to_vec();
-    let scale = wide(&ran(&size, &[x.clone()], &[], &nothing, threads).outputs[0]);
+    let scale = wide(&ran(&size, std::slice::from_ref(&x), &[], &nothing, threads).outputs[0]);
     let both = [x.clone(), scale];
     let between = wide(&ran(&normalise, &both, &[], dy, threads).outputs[0]);
     let mut last = ran(&affine, &[between], params, dy, threads);
@@ -77,7 +77,7 @@ fn three_steps_are_the_fused_norms() {
             let (x, dy) =
                 (x.iter().map(|&x| f64::from(x as f32)).collect::<Vec<_>>(), normal(2, n * c));
             let params: Vec<_> = op.params().iter().map(|&c| normal(c as u64, c)).collect();
-            let want = ran(op.as_ref(), &[x.clone()], &params, &dy, 2);
+            let want = ran(op.as_ref(), std::slice::from_ref(&x), &params, &dy, 2);
             let (y, dx, d_params) = steps(dims, (1e-3, centred), &x, &params, &dy, 2);
             close("y", &y, &want.outputs[0]);
             close("dx", &dx, &want.d_inputs[0]);
