@@ -36,8 +36,8 @@ pub(crate) fn trace_and_rewrite(opened: &mut Opened, world: &World, folder: &Pat
     for picture in picture.pictures.iter().take(2) {
         out::line(format!("\n{}\n\n{}", picture.title, picture.ascii()?.trim_end()))?;
     }
-    let layer = early_and_late(&known, &trace)?;
-    rewrite(opened, world, fact, &others, layer)
+    let place = early_and_late(&known, &trace)?;
+    rewrite(opened, world, fact, &others, place)
 }
 
 /// A fact that is answered right, and others that are.
@@ -72,15 +72,17 @@ fn traced(opened: &Opened, fact: &Fact) -> Result<(tracing::Fact, Trace)> {
     Ok((known, trace))
 }
 
-/// Says where the two sites of Meng et al. 2022 are, if they are there; the block whose feed-forward brings most back
-/// at the subject's last token.
-fn early_and_late(fact: &tracing::Fact, trace: &Trace) -> Result<usize> {
+/// Says where the two sites of Meng et al. 2022 are, if they are there; block and position of the feed-forward that
+/// brings most back.
+fn early_and_late(fact: &tracing::Fact, trace: &Trace) -> Result<(usize, usize)> {
     let t = fact.ids.len();
     let (at, end) = (fact.subject.end - 1, t - 1);
     let best = |restored: Restored, position: usize| -> Option<(usize, f64)> {
         let map = trace.maps.get(&restored)?;
         let column = map.iter().skip(position).step_by(t).map(|v| v - trace.corrupted);
-        column.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))
+        // What the last block writes at an earlier token is read by nobody.
+        let blocks = map.len() / t - usize::from(position < end);
+        column.take(blocks).enumerate().max_by(|a, b| a.1.total_cmp(&b.1))
     };
     let whole = (trace.clean - trace.corrupted).max(1e-9);
     let said = |what: &str, place: &str, found: Option<(usize, f64)>| match found {
@@ -89,13 +91,19 @@ fn early_and_late(fact: &tracing::Fact, trace: &Trace) -> Result<usize> {
         }
         None => format!("{what} at {place}: there is none"),
     };
-    let mlp = best(Restored::FeedForward, at);
+    let (early, late) = (best(Restored::FeedForward, at), best(Restored::FeedForward, end));
     out::line("")?;
-    out::line(said("feed-forward", "the subject's last token", mlp))?;
+    out::line(said("feed-forward", "the subject's last token", early))?;
     out::line(said("attention", "the subject's last token", best(Restored::Attention, at)))?;
-    out::line(said("feed-forward", "the last token", best(Restored::FeedForward, end)))?;
+    out::line(said("feed-forward", "the last token", late))?;
     out::line(said("attention", "the last token", best(Restored::Attention, end)))?;
-    Ok(mlp.map_or(0, |(layer, _)| layer))
+    let (early, late) = (early.unwrap_or_default(), late.unwrap_or_default());
+    if early.1 >= late.1 {
+        out::line("The early site is there: the fact is looked up at the subject.")?;
+        return Ok((early.0, at));
+    }
+    out::line("There is no early site: this small model looks the fact up at the last token.")?;
+    Ok((late.0, end))
 }
 
 fn rewrite(
@@ -103,7 +111,7 @@ fn rewrite(
     world: &World,
     fact: &Fact,
     others: &[&Fact],
-    layer: usize,
+    (layer, position): (usize, usize),
 ) -> Result<()> {
     let Question { prompt, answer, .. } = &fact.question;
     let other = world.facts.iter().find(|f| f.sort == fact.sort && f.question.answer != *answer);
@@ -113,10 +121,9 @@ fn rewrite(
         rows.push(opened.ids(line)?);
     }
     let known = moments(opened.subject(), layer, &rows)?;
-    let subject = subject_of(opened, prompt, &fact.name)?;
     let how = FactEdit {
         layer,
-        prompts: vec![(opened.ids(prompt)?, subject.end - 1)],
+        prompts: vec![(opened.ids(prompt)?, position)],
         answer: opened.continuation(prompt, &new)?,
         steps: 40,
         rate: 0.2,
