@@ -106,6 +106,31 @@ fn early_and_late(fact: &tracing::Fact, trace: &Trace) -> Result<(usize, usize)>
     Ok((late.0, end))
 }
 
+/// What the feed-forward is used to where it is edited: ordinary lines at the subject; at the last token the ends of
+/// other questions, none of which is asked afterwards.
+fn used_to(
+    opened: &Opened,
+    world: &World,
+    (fact, others): (&Fact, &[&Fact]),
+    (layer, position): (usize, usize),
+) -> Result<Vec<f64>> {
+    let subject = opened.subject();
+    let last = position + 1 == opened.ids(&fact.question.prompt)?.len();
+    let mut rows = vec![];
+    if last {
+        for other in world.facts.iter().filter(|f| *f != fact && !others.contains(f)) {
+            rows.push(opened.ids(&other.question.prompt)?);
+        }
+    }
+    if rows.is_empty() {
+        for line in world.text.lines().take(ORDINARY) {
+            rows.push(opened.ids(line)?);
+        }
+        return moments(subject, layer, &rows, false);
+    }
+    moments(subject, layer, &rows, true)
+}
+
 fn rewrite(
     opened: &mut Opened,
     world: &World,
@@ -116,11 +141,7 @@ fn rewrite(
     let Question { prompt, answer, .. } = &fact.question;
     let other = world.facts.iter().find(|f| f.sort == fact.sort && f.question.answer != *answer);
     let Some(new) = other.map(|f| f.question.answer.clone()) else { return Ok(()) };
-    let mut rows = vec![];
-    for line in world.text.lines().take(ORDINARY) {
-        rows.push(opened.ids(line)?);
-    }
-    let known = moments(opened.subject(), layer, &rows)?;
+    let known = used_to(opened, world, (fact, others), (layer, position))?;
     let how = FactEdit {
         layer,
         prompts: vec![(opened.ids(prompt)?, position)],

@@ -44,17 +44,23 @@ pub struct Edited {
     pub change: (f64, f64),
 }
 
-/// Second moments of a block's neurons, (F, F), over rows of text (B, T).
+/// Second moments of a block's neurons, (F, F), over rows of text: at all positions, or at each row's last alone.
 ///
 /// # Errors
 /// A model without feed-forwards; ids outside the vocabulary.
-pub fn moments(subject: Subject<'_>, layer: usize, rows: &[Vec<i32>]) -> Result<Vec<f64>> {
+pub fn moments(
+    subject: Subject<'_>,
+    layer: usize,
+    rows: &[Vec<i32>],
+    last: bool,
+) -> Result<Vec<f64>> {
     let f = subject.config.hidden;
     let site = Site::block(layer, Part::MlpPost);
     let (mut sum, mut n) = (vec![0.0f64; f * f], 0usize);
     for ids in rows {
         let seen = subject.observe(Text::of(ids), 1, &[site])?;
-        for key in seen.read(site)?.chunks_exact(f) {
+        let from = if last { ids.len() - 1 } else { 0 };
+        for key in seen.read(site)?.chunks_exact(f).skip(from) {
             n += 1;
             for (i, &a) in key.iter().enumerate().filter(|(_, a)| **a != 0.0) {
                 let row = &mut sum[i * f..][..f];

@@ -170,7 +170,7 @@ fn an_edit_of_rank_one_changes_what_follows() {
     let subject = Subject { config: &config, weights: &weights, pool: &pool };
     let rows: Vec<Vec<i32>> =
         (0..40).map(|r| (0..T as i32).map(|i| (i * 17 + r * 11 + i * r) % 50).collect()).collect();
-    let known = moments(subject, 0, &rows).unwrap();
+    let known = moments(subject, 0, &rows, false).unwrap();
     let prompts = vec![(vec![4, 9, 30, 2, 41], 3)];
     let how = FactEdit { layer: 0, prompts, answer: vec![7], steps: 60, rate: 0.2, decay: 0.01 };
     let (changed, done) = edit(subject, &how, &known).unwrap();

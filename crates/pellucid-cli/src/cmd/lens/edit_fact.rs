@@ -64,7 +64,7 @@ impl EditFact {
         let answer = opened.continuation(&self.prompt, &self.answer)?;
         let rows = opened.rows(&self.text, self.lines)?;
         let subject = opened.subject();
-        let known = moments(subject, self.layer, &rows)?;
+        let known = moments(subject, self.layer, &rows, false)?;
         let (layer, steps, rate, decay) = (self.layer, self.steps, self.rate, self.decay);
         let how = FactEdit { layer, prompts, answer, steps, rate, decay };
         let (weights, done) = edit(subject, &how, &known)?;
