@@ -48,8 +48,8 @@ def lens(t, patch_t, repeats):
     return out
 
 
-def trace(model, ids, subject, answer, samples=10, window=10):
-    """ROME's trace_with_patch, for every block and position and three sorts."""
+def trace(model, ids, subject, answer, most, samples=10, window=10):
+    """ROME's trace_with_patch, for every block and position and three sorts; stops after `most` of them. Cells, done."""
     blocks, layers = model.transformer.h, len(model.transformer.h)
     rows = ids.repeat(1 + samples, 1)
     noise = 3 * model.transformer.wte.weight.std() * torch.randn(samples, len(subject), model.config.n_embd)
@@ -75,14 +75,15 @@ def trace(model, ids, subject, answer, samples=10, window=10):
             hook.remove()
         return torch.softmax(logits[1:, -1], -1).mean(0)[answer].item()
 
-    grid = {"low": run([], "stream")}
+    grid = {}
     for sort in ("stream", "mlp", "attn"):
         for layer in range(layers):
             around = range(max(0, layer - window // 2), min(layers, layer - (-window // 2)))
             around = [layer] if sort == "stream" else list(around)
             for position in range(rows.shape[1]):
-                grid[sort, layer, position] = run([(l, position) for l in around], sort)
-    return grid
+                if len(grid) < most:
+                    grid[sort, layer, position] = run([(l, position) for l in around], sort)
+    return 3 * layers * rows.shape[1], len(grid)
 
 
 def main():
@@ -90,7 +91,7 @@ def main():
     parser.add_argument("--t", type=int, default=128)
     parser.add_argument("--patch-t", type=int, default=16)
     parser.add_argument("--fact-t", type=int, default=10)
-    parser.add_argument("--facts", type=int, default=1)
+    parser.add_argument("--cells", type=int, default=10**9, help="time so many of a fact's cells, and scale up")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -99,10 +100,12 @@ def main():
     torch.manual_seed(1)
     out = lens(args.t, args.patch_t, args.repeats)
     model = tf.GPT2LMHeadModel(tf.GPT2Config()).eval()
+    ids = torch.randint(0, 50257, (1, args.fact_t))
+    trace(model, ids, list(range(1, 4)), 7, 1)
     start = time.perf_counter()
-    for _ in range(args.facts):
-        trace(model, torch.randint(0, 50257, (1, args.fact_t)), list(range(1, 4)), 7)
-    out["trace_per_fact"] = (time.perf_counter() - start) / args.facts
+    cells, done = trace(model, ids, list(range(1, 4)), 7, args.cells)
+    out["trace_cells"], out["trace_cells_timed"] = cells, done
+    out["trace_per_fact"] = (time.perf_counter() - start) * cells / done
     out["versions"] = {"torch": torch.__version__, "transformers": tf.__version__,
                        "transformer_lens": __import__("importlib.metadata").metadata.version("transformer_lens")}
     print(json.dumps(out))
