@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::lens::input_attribution::integrated_gradients;
 use crate::lens::subject::Subject;
 use crate::lens::sweep::{Cell, Patch, Sweep};
-use crate::model::config::{Config, Core, Output};
+use crate::model::config::{Architecture, Config, Core, Output};
 use crate::model::observer::{End, Observer, Text};
 use crate::model::site::{Part, Site};
 use crate::model::train_graph::{Batch, RunInfo, TrainGraph, TrainOptions};
@@ -74,8 +74,8 @@ pub(super) fn completeness(case: &Case<'_>) -> Result<Outcome> {
 
 pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
     let Subject { config, weights, pool } = case.subject;
-    if config.output != Output::Tokens || config.has_source() {
-        return does_not_apply("only models of one stack that score tokens are tried so");
+    if config.output != Output::Tokens || config.architecture != Architecture::Decoder {
+        return does_not_apply("only decoders have a loss of the text as it is");
     }
     if config.adapter.is_some() || config.core == Core::Lstm {
         return does_not_apply("factors beside frozen matrices, or no attention");
