@@ -15,7 +15,7 @@ pub(crate) fn tell(lie: Option<Lie>) {
     LIE.with(|l| *l.borrow_mut() = lie);
 }
 
-pub(super) fn told(site: Site, captured: usize, gradient: bool, mut x: Vec<f32>) -> Vec<f32> {
+pub(crate) fn told(site: Site, captured: usize, gradient: bool, mut x: Vec<f32>) -> Vec<f32> {
     LIE.with(|lie| {
         if let Some(lie) = &*lie.borrow() {
             lie(site, captured, gradient, &mut x);
