@@ -8,7 +8,7 @@
 use super::metric::Metric;
 use super::rows::{Runner, batches, demand_next_tokens, losses, scores_site};
 use super::subject::Subject;
-use super::sweep::{Cell, Forecast, Patch, Sweep};
+use super::sweep::{Cell, Follower, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::edit::{Pick, Region};
@@ -145,17 +145,16 @@ fn mean(vectors: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// A metric of the scores after the last token, without each component. `other` is the text whose values are put in
-/// by [`Removal::Resample`]. `begin` sees what it will cost and may refuse; `each` hears how many runs are done.
+/// by [`Removal::Resample`].
 ///
 /// # Errors
-/// A model with two stacks or without attention; another text of another length; whatever `begin` and `each` give.
+/// A model with two stacks or without attention; another text of another length; whatever the follower gives.
 pub fn metric_without(
     subject: Subject<'_>,
     (ids, other): (&[i32], &[i32]),
     metric: &Metric,
     removal: Removal,
-    begin: &mut dyn FnMut(&Forecast) -> Result<()>,
-    each: &mut dyn FnMut(usize) -> Result<()>,
+    follower: &mut dyn Follower,
 ) -> Result<Ablation> {
     let config = subject.config;
     demand_attention(config)?;
@@ -187,15 +186,8 @@ pub fn metric_without(
     };
     let cells: Vec<Cell> = components.iter().map(cell).collect();
     let sweep = Sweep::new(subject, ids, 1, vec![])?;
-    begin(&sweep.forecast(&cells))?;
-    let mut without: Vec<(Component, f64)> =
-        components.into_iter().map(|c| (c, f64::NAN)).collect();
-    let mut done = 0;
-    sweep.run(&cells, &mut |cell, scores| {
-        without[cell].1 = metric.of(scores)?;
-        done += 1;
-        each(done)
-    })?;
+    let values = sweep.measure(&cells, metric, follower)?;
+    let without = components.into_iter().zip(values).collect();
     Ok(Ablation { whole: metric.of(sweep.scores())?, without })
 }
 

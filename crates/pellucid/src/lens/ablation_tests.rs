@@ -4,6 +4,7 @@ use super::*;
 use crate::backend::cpu::pool::Pool;
 use crate::lens::head_scores::RandomTexts;
 use crate::lens::test_models;
+use crate::lens::tests::Counted;
 use crate::model::weights::Weights;
 
 const ALL: [Removal; 3] = [Removal::Zero, Removal::Mean, Removal::Resample];
@@ -18,20 +19,10 @@ fn metric_table(config: &Config, weights: &Weights, removal: Removal) -> Ablatio
     let pool = Pool::new(1);
     let subject = Subject { config, weights, pool: &pool };
     let metric = Metric::LogProbability(7);
-    let mut forecast = None;
-    let table = metric_without(
-        subject,
-        (&IDS, &OTHER),
-        &metric,
-        removal,
-        &mut |f| {
-            forecast = Some(f.cells);
-            Ok(())
-        },
-        &mut |_| Ok(()),
-    )
-    .unwrap();
-    assert_eq!(forecast, Some(table.without.len()));
+    let mut follower = Counted::default();
+    let table = metric_without(subject, (&IDS, &OTHER), &metric, removal, &mut follower).unwrap();
+    assert_eq!(follower.cells, table.without.len());
+    assert_eq!(follower.values.len(), table.without.len());
     table
 }
 
@@ -83,7 +74,7 @@ fn another_text_that_is_the_same_changes_nothing_and_a_text_of_one_token_is_its_
     let subject = Subject { config: &config, weights: &weights, pool: &pool };
     let metric = Metric::LogProbability(7);
     let ask = |ids: &[i32], other: &[i32], removal| {
-        metric_without(subject, (ids, other), &metric, removal, &mut |_| Ok(()), &mut |_| Ok(()))
+        metric_without(subject, (ids, other), &metric, removal, &mut ())
     };
     let same = ask(&IDS, &IDS, Removal::Resample).unwrap();
     assert!(same.changes().iter().all(|(_, change)| change.abs() < 1e-5), "{same:?}");

@@ -3,7 +3,7 @@
 
 use super::metric::Metric;
 use super::subject::Subject;
-use super::sweep::{Cell, Forecast, Patch, Sweep};
+use super::sweep::{Cell, Follower, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
 use crate::model::edit::Pick;
 use crate::model::observer::{End, Observer, Text};
@@ -142,18 +142,16 @@ fn check(pair: Pair<'_>) -> Result<usize> {
         .hint("both need the same number, so that positions mean the same"))
 }
 
-/// Puts clean values into the corrupted run, a cell at a time. `begin` sees what it will cost and may refuse; `each`
-/// hears how many cells are done.
+/// Puts clean values into the corrupted run, a cell at a time.
 ///
 /// # Errors
-/// Texts of different lengths; a site that the model lacks; whatever `begin` and `each` give.
+/// Texts of different lengths; a site that the model lacks; whatever the follower gives.
 pub fn patch(
     subject: Subject<'_>,
     pair: Pair<'_>,
     metric: &Metric,
     grid: Grid,
-    begin: &mut dyn FnMut(&Forecast) -> Result<()>,
-    each: &mut dyn FnMut(usize) -> Result<()>,
+    follower: &mut dyn Follower,
 ) -> Result<Map> {
     let t = check(pair)?;
     let (places, rows, columns) = places(subject, t, grid)?;
@@ -178,21 +176,9 @@ pub fn patch(
             }
         })
         .collect();
-    begin(&sweep.forecast(&cells))?;
-    let mut map = Map {
-        rows,
-        columns,
-        values: vec![f64::NAN; cells.len()],
-        clean: metric.of(clean.last_scores()?)?,
-        corrupted: metric.of(sweep.scores())?,
-    };
-    let mut done = 0;
-    sweep.run(&cells, &mut |cell, scores| {
-        map.values[cell] = metric.of(scores)?;
-        done += 1;
-        each(done)
-    })?;
-    Ok(map)
+    let (clean, corrupted) = (metric.of(clean.last_scores()?)?, metric.of(sweep.scores())?);
+    let values = sweep.measure(&cells, metric, follower)?;
+    Ok(Map { rows, columns, values, clean, corrupted })
 }
 
 /// The same map to first order, by one run forward and back: corrupted value + gradient · (clean - corrupted).

@@ -1,6 +1,7 @@
 //! Many changed runs of a few texts, as few and as short as they can be: runs that change something in block `l` at
 //! position `p` share what is before both with the unchanged run, and go through the rest many at a time.
 
+use super::metric::Metric;
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
 use crate::model::edit::{Pick, Region};
@@ -49,6 +50,33 @@ pub struct Forecast {
     /// Those of as many whole runs, one by one.
     pub flops_apart: f64,
 }
+
+/// Who follows a sweep: hears what it will cost and what it finds, and may know some of that already.
+pub trait Follower {
+    /// What the runs that are not yet known will cost; an error stops the sweep before it starts.
+    ///
+    /// # Errors
+    /// Of its own.
+    fn begin(&mut self, _: &Forecast) -> Result<()> {
+        Ok(())
+    }
+
+    /// A cell's value, where an earlier sweep of the same cells was stopped after it: it is not run again.
+    fn known(&self, _cell: usize) -> Option<f64> {
+        None
+    }
+
+    /// A cell's value; an error stops the sweep.
+    ///
+    /// # Errors
+    /// Of its own.
+    fn found(&mut self, _cell: usize, _value: f64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody follows.
+impl Follower for () {}
 
 /// Unchanged runs, and what is needed to go on from any place of them.
 #[derive(Debug)]
@@ -111,6 +139,18 @@ impl<'a> Sweep<'a> {
         &self.scores
     }
 
+    /// A change of the stream behind a block alone is one before the next, which need not compute the block again.
+    fn later(&self, cell: &Cell) -> Cell {
+        let mut cell = cell.clone();
+        if let [Patch { site, .. }] = &mut cell.patches[..]
+            && site.part == Part::ResidPost
+            && site.layer + 1 < self.subject.config.layers
+        {
+            *site = Site::block(site.layer + 1, Part::ResidPre);
+        }
+        cell
+    }
+
     /// The first block and position that a cell changes; none where its run cannot be cut.
     fn place(&self, cell: &Cell) -> Option<(usize, usize)> {
         self.kept.as_ref()?;
@@ -131,7 +171,7 @@ impl<'a> Sweep<'a> {
 
     fn plan(&self, cells: &[Cell]) -> Vec<Pass> {
         let mut order: Vec<(Option<(usize, usize)>, usize)> =
-            cells.iter().map(|c| self.place(c)).zip(0..).collect();
+            cells.iter().map(|c| self.place(&self.later(c))).zip(0..).collect();
         order.sort();
         let mut passes: Vec<Pass> = vec![];
         for (place, cell) in order {
@@ -143,7 +183,7 @@ impl<'a> Sweep<'a> {
                 let tokens = pass.cells.len() * longest;
                 pass.cut.map(|(layer, _)| layer) == place.map(|(layer, _)| layer)
                     && tokens + longest <= TOKENS.max(longest)
-                    && (4 * rest >= 3 * longest || tokens < FEW)
+                    && (8 * rest >= 7 * longest || tokens < FEW)
             };
             match passes.last_mut().filter(fits) {
                 Some(pass) => pass.cells.push(cell),
@@ -184,6 +224,29 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// A metric of every cell, in their order.
+    ///
+    /// # Errors
+    /// Changes that do not fit; an id outside the vocabulary; whatever the follower gives.
+    pub fn measure(
+        &self,
+        cells: &[Cell],
+        metric: &Metric,
+        follower: &mut dyn Follower,
+    ) -> Result<Vec<f64>> {
+        let mut values: Vec<Option<f64>> = (0..cells.len()).map(|i| follower.known(i)).collect();
+        let open: Vec<usize> = (0..cells.len()).filter(|&i| values[i].is_none()).collect();
+        let rest: Vec<Cell> = open.iter().map(|&i| cells[i].clone()).collect();
+        follower.begin(&self.forecast(&rest))?;
+        self.run(&rest, &mut |i, scores| {
+            let value = metric.of(scores)?;
+            values[open[i]] = Some(value);
+            follower.found(open[i], value)
+        })?;
+        // A cell that was never run is no number.
+        Ok(values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+    }
+
     /// Runs the cells, in an order of its own; `each` gets a cell's number and the scores after its last position (V).
     ///
     /// # Errors
@@ -194,7 +257,7 @@ impl<'a> Sweep<'a> {
         each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
         for pass in self.plan(cells) {
-            let some: Vec<&Cell> = pass.cells.iter().map(|&i| &cells[i]).collect();
+            let some: Vec<Cell> = pass.cells.iter().map(|&i| self.later(&cells[i])).collect();
             let scores = match pass.cut {
                 None => self.whole(&some)?,
                 Some(cut) => self.rest(&some, cut)?,
@@ -208,10 +271,10 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whole runs.
-    fn whole(&self, cells: &[&Cell]) -> Result<Vec<f32>> {
+    fn whole(&self, cells: &[Cell]) -> Result<Vec<f32>> {
         let Subject { config, weights, pool } = self.subject;
         let mut edit = sites(&self.given);
-        for site in sites(cells.iter().copied()) {
+        for site in sites(cells) {
             if !edit.contains(&site) {
                 edit.push(site);
             }
@@ -224,7 +287,7 @@ impl<'a> Sweep<'a> {
             self.check(cell)?;
             ids.extend_from_slice(&self.ids[cell.base * self.t..][..self.t]);
             let given = self.given.iter().filter(|g| g.base == cell.base);
-            for cell in given.chain([*cell]) {
+            for cell in given.chain([cell]) {
                 apply(cell, row, 0, &mut |site, region, change| {
                     observer.change(site, region, change)
                 })?;
@@ -235,11 +298,11 @@ impl<'a> Sweep<'a> {
     }
 
     /// From a block and a position on.
-    fn rest(&self, cells: &[&Cell], (layer, t): (usize, usize)) -> Result<Vec<f32>> {
+    fn rest(&self, cells: &[Cell], (layer, t): (usize, usize)) -> Result<Vec<f32>> {
         let Subject { config, weights, pool } = self.subject;
         let kept = self.kept.as_ref().expect("cut runs are kept");
         let size = TailSize { layer, b: cells.len(), t, whole: self.t };
-        let watch = Watch { edit: sites(cells.iter().copied()), ..Watch::default() };
+        let watch = Watch { edit: sites(cells), ..Watch::default() };
         let mut tail = Tail::new(config, size, watch, pool.threads())?;
         // All rows go on from where the first of them changes: what the others compute again is as it was.
         let past = self.t - t;

@@ -3,10 +3,13 @@
 use super::fact_edit::{FactEdit, edit, moments};
 use super::fixtures::{induction_head, repeated};
 use super::logit_lens;
+use super::metric::Metric;
+use super::patching::{Grid, Pair, patch};
 use super::subject::Subject;
-use super::sweep::{Cell, Patch, Sweep};
+use super::sweep::{Cell, Follower, Forecast, Patch, Sweep};
 use super::tracing::{Fact, Restored, Tracing, trace};
 use crate::backend::cpu::pool::Pool;
+use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::edit::{Pick, Region};
 use crate::model::observer::{End, Observer, Text};
@@ -15,6 +18,7 @@ use crate::model::site::{Part, Site, Sizes};
 use crate::model::watch::Watch;
 use crate::model::weights::Weights;
 use crate::ops::tap::Change;
+use std::collections::BTreeMap;
 
 const T: usize = 11;
 const SITES: [Site; 3] = [
@@ -121,6 +125,60 @@ fn cut_runs_say_what_whole_runs_say() {
     }
 }
 
+/// Keeps what it hears, knows what it is given, and stops when it has heard enough.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) cells: usize,
+    pub(super) values: BTreeMap<usize, f64>,
+    enough: Option<usize>,
+}
+
+impl Follower for Counted {
+    fn begin(&mut self, forecast: &Forecast) -> Result<()> {
+        self.cells = forecast.cells;
+        Ok(())
+    }
+
+    fn known(&self, cell: usize) -> Option<f64> {
+        self.values.get(&cell).copied()
+    }
+
+    fn found(&mut self, cell: usize, value: f64) -> Result<()> {
+        assert_eq!(self.values.insert(cell, value), None, "{cell} was known");
+        match self.enough {
+            Some(enough) if self.values.len() >= enough => {
+                Err(Error::new(Kind::Input, "test", "enough"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_stopped_sweep_goes_on_where_it_was() {
+    let config = small(Config::gpt2());
+    let (_, weights) = observe(&config);
+    let pool = Pool::new(2);
+    let subject = Subject { config: &config, weights: &weights, pool: &pool };
+    let (clean, corrupted): (Vec<i32>, Vec<i32>) =
+        ((0..T as i32).collect(), (5..5 + T as i32).collect());
+    let pair = Pair { clean: &clean, corrupted: &corrupted };
+    let (metric, grid) = (Metric::Probability(3), Grid::Heads(Part::Z));
+    let whole = patch(subject, pair, &metric, grid, &mut ()).unwrap();
+    let mut follower = Counted { enough: Some(3), ..Counted::default() };
+    assert!(patch(subject, pair, &metric, grid, &mut follower).is_err());
+    assert_eq!((follower.cells, follower.values.len()), (whole.values.len(), 3));
+    follower.enough = None;
+    // What is known is taken as it is.
+    let (&first, _) = follower.values.first_key_value().unwrap();
+    follower.values.insert(first, 7.0);
+    let again = patch(subject, pair, &metric, grid, &mut follower).unwrap();
+    assert_eq!(follower.cells, whole.values.len() - 3);
+    for (i, (a, b)) in again.values.iter().zip(&whole.values).enumerate() {
+        assert!(if i == first { *a == 7.0 } else { (a - b).abs() < 1e-6 }, "{i}: {a} {b}");
+    }
+}
+
 fn last(subject: Subject<'_>, ids: &[i32]) -> Vec<f32> {
     let observer = subject.run(Text::of(ids), 1, Watch::default(), End::Last).unwrap();
     observer.last_scores().unwrap().to_vec()
@@ -138,18 +196,9 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     let fact = Fact { ids: ids[..t].to_vec(), subject: n..n + 1, answer: ids[t] as u32 };
     assert_eq!(ids[n], ids[t]);
     let how = Tracing { noise: 7.0, samples: 12, ..Tracing::default() };
-    let mut told = 0;
-    let found = trace(
-        subject,
-        &fact,
-        &how,
-        &mut |f| {
-            told = f.cells;
-            Ok(())
-        },
-        &mut |_| Ok(()),
-    );
-    let found = found.unwrap();
+    let mut told = Counted::default();
+    let found = trace(subject, &fact, &how, &mut told).unwrap();
+    let told = told.cells;
     assert!(told > 0 && found.clean > 0.99 && found.corrupted < 0.6, "{found:?}");
     let stream = &found.maps[&Restored::Stream];
     assert!(stream[n] > found.corrupted + 0.3, "early, at the subject: {stream:?}");
@@ -159,7 +208,7 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     }
     assert!(!found.maps.contains_key(&Restored::FeedForward));
     let nothing = Fact { subject: 3..3, ..fact };
-    assert!(trace(subject, &nothing, &how, &mut |_| Ok(()), &mut |_| Ok(())).is_err());
+    assert!(trace(subject, &nothing, &how, &mut ()).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::metric::Metric;
 use super::subject::Subject;
-use super::sweep::{Cell, Forecast, Patch, Sweep};
+use super::sweep::{Cell, Follower, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
 use crate::model::edit::Pick;
 use crate::model::observer::{End, Text};
@@ -103,17 +103,15 @@ pub fn embedding_spread(subject: Subject<'_>) -> Result<f32> {
     Ok((scale * variance.sqrt()) as f32)
 }
 
-/// Traces a fact. `begin` sees what it will cost and may refuse; `each` hears how many runs are done.
+/// Traces a fact.
 ///
 /// # Errors
-/// A subject outside the prompt, no samples; a model with a source or without feed-forwards; whatever `begin` and
-/// `each` give.
+/// A subject outside the prompt, no samples; a model with a source; whatever the follower gives.
 pub fn trace(
     subject: Subject<'_>,
     fact: &Fact,
     how: &Tracing,
-    begin: &mut dyn FnMut(&Forecast) -> Result<()>,
-    each: &mut dyn FnMut(usize) -> Result<()>,
+    follower: &mut dyn Follower,
 ) -> Result<Trace> {
     let (t, layers) = (fact.ids.len(), subject.config.layers);
     if fact.subject.is_empty() || fact.subject.end > t || how.samples == 0 || how.window == 0 {
@@ -136,7 +134,6 @@ pub fn trace(
     let kept: BTreeMap<Site, Vec<f32>> =
         sites.iter().map(|&s| Ok((s, clean.read(s)?))).collect::<Result<_>>()?;
     let (cells, places) = cells(subject, fact, how, &kept);
-    begin(&noisy.forecast(&cells))?;
     let mut trace =
         Trace { clean: metric.of(clean.last_scores()?)?, corrupted: 0.0, maps: BTreeMap::new() };
     let v = subject.config.outputs();
@@ -149,17 +146,11 @@ pub fn trace(
             trace.maps.insert(restored, vec![trace.corrupted; layers * t]);
         }
     }
-    for &(restored, at) in &places {
-        trace.maps.get_mut(&restored).expect("a map")[at] = 0.0;
+    let values = noisy.measure(&cells, &metric, follower)?;
+    for (&(restored, at), values) in places.iter().zip(values.chunks_exact(how.samples)) {
+        trace.maps.get_mut(&restored).expect("a map")[at] =
+            values.iter().sum::<f64>() / how.samples as f64;
     }
-    let mut done = 0;
-    noisy.run(&cells, &mut |cell, scores| {
-        let (restored, at) = places[cell / how.samples];
-        trace.maps.get_mut(&restored).expect("a map")[at] +=
-            metric.of(scores)? / how.samples as f64;
-        done += 1;
-        each(done)
-    })?;
     Ok(trace)
 }
 

@@ -164,9 +164,7 @@ pub(super) fn restores(case: &Case<'_>) -> Result<Outcome> {
         Err(why) => return does_not_apply(why),
     };
     let (t, config) = (pair.clean.len(), case.subject.config);
-    let (mut begin, mut each) = (|_: &_| Ok(()), |_| Ok(()));
-    let grid = Grid::Positions(Part::ResidPre);
-    let map = patch(case.subject, pair, &metric, grid, &mut begin, &mut each)?;
+    let map = patch(case.subject, pair, &metric, Grid::Positions(Part::ResidPre), &mut ())?;
     let first = pair.clean.iter().zip(pair.corrupted).position(|(a, b)| a != b).unwrap_or(t);
     let large = map.clean.abs().max(map.corrupted.abs()).max(1.0);
     let mut worst = 0.0f64;
@@ -210,10 +208,7 @@ pub(super) fn paths(case: &Case<'_>) -> Result<Outcome> {
     if case.subject.config.norm_placement == NormPlacement::Post || !case.has(Part::AttnOut) {
         return does_not_apply("post-norm streams and LSTMs are no sum of paths");
     }
-    let map = |part| {
-        let (mut begin, mut each) = (|_: &_| Ok(()), |_| Ok(()));
-        patch(case.subject, pair, &metric, Grid::Heads(part), &mut begin, &mut each)
-    };
+    let map = |part| patch(case.subject, pair, &metric, Grid::Heads(part), &mut ());
     let (z, mut worst) = (map(Part::Z)?, 0.0f64);
     let large = z.clean.abs().max(z.corrupted.abs()).max(1.0);
     for layer in 0..case.layers() {
