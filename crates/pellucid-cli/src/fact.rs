@@ -67,8 +67,7 @@ fn traced(opened: &Opened, fact: &Fact) -> Result<(tracing::Fact, Trace)> {
     let known = tracing::Fact { ids, subject, answer: opened.next(prompt, answer)? };
     // Of a few blocks, a window of ten would be all.
     let how = Tracing { window: 1, ..Tracing::default() };
-    let (mut begin, mut each) = (|_: &_| Ok(()), |_| Ok(()));
-    let trace = trace(opened.subject(), &known, &how, &mut begin, &mut each)?;
+    let trace = trace(opened.subject(), &known, &how, &mut ())?;
     Ok((known, trace))
 }
 

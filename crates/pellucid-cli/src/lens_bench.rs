@@ -130,17 +130,15 @@ impl LensBench {
         let mut corrupted = clean.clone();
         corrupted[0] = (corrupted[0] + 1) % subject.config.vocab as i32;
         let pair = Pair { clean: &clean, corrupted: &corrupted };
-        let (mut begin, mut each) = (|_: &_| Ok(()), |_| Ok(()));
         let metric = Metric::Difference { right: 5, wrong: 6 };
         let grid = Grid::Positions(Part::ResidPre);
-        patch(subject, pair, &metric, grid, &mut begin, &mut each).map(|_| ())
+        patch(subject, pair, &metric, grid, &mut ()).map(|_| ())
     }
 
     fn trace(&self, subject: Subject<'_>, number: usize) -> Result<()> {
         let ids = ids(3 + number as u64, self.fact_t, subject.config.vocab);
         let fact = Fact { ids, subject: 1..4.min(self.fact_t), answer: 7 };
-        let (mut begin, mut each) = (|_: &_| Ok(()), |_| Ok(()));
-        trace(subject, &fact, &Tracing::default(), &mut begin, &mut each).map(|_| ())
+        trace(subject, &fact, &Tracing::default(), &mut ()).map(|_| ())
     }
 }
 

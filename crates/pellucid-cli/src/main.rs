@@ -12,6 +12,7 @@ mod gauges;
 mod input;
 mod inside;
 mod labels;
+mod ledger;
 mod lens_bench;
 mod measure;
 mod model;

@@ -148,3 +148,98 @@ fn verify_holds_on_every_family() {
         assert!(found["held"].as_u64().unwrap() >= 7, "{name}");
     }
 }
+
+#[test]
+fn a_stopped_sweep_goes_on_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sweep");
+    let (model, path) = (golden("lens/llama"), file.display().to_string());
+    let base = ["lens", "patch", &model, "5 11 3 8", "5 2 3 8", "--right", "7"];
+    let whole = json(&base);
+    let asked = [&base[..], &["--resume", &path]].concat();
+    assert_eq!(json(&asked), whole);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = kept.lines().collect();
+    assert_eq!(lines.len(), 1 + 2 * 4, "{kept}");
+    // Three cells are known, one of them as something else.
+    let (first, cell) = lines[1].split_once(',').unwrap();
+    assert!(cell.ends_with(']'));
+    std::fs::write(&file, format!("{}\n{first},77.5]\n{}\n{}\n[2,", lines[0], lines[2], lines[3]))
+        .unwrap();
+    let out = pellucid(&[&asked[..], &["--json", "--threads", "1"]].concat(), Path::new("."));
+    let again: Value = serde_json::from_str(&text(&out.stdout)).unwrap();
+    let said = text(&out.stderr);
+    assert!(said.contains("5 changed runs"), "{said}");
+    let values = |v: &Value| -> Vec<f64> {
+        let rows = v["values"].as_array().unwrap();
+        rows.iter().flat_map(|r| r.as_array().unwrap()).map(|x| x.as_f64().unwrap()).collect()
+    };
+    let (again, whole) = (values(&again), values(&whole));
+    let differ: Vec<usize> = (0..8).filter(|&i| !((again[i] - whole[i]).abs() < 1e-4)).collect();
+    assert_eq!(differ.len(), 1);
+    assert_eq!(again[differ[0]], 77.5);
+    let other = failure(&[
+        "lens", "patch", &model, "5 11 3 8", "5 2 3 8", "--right", "6", "--resume", &path,
+    ]);
+    assert!(other.contains("another question"), "{other}");
+}
+
+#[test]
+fn many_texts_become_rows_of_npy_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (texts, to) = (folder.path().join("texts"), folder.path().join("seen"));
+    std::fs::write(&texts, "5 11 3\n\n8 2\n").unwrap();
+    let (texts, to) = (texts.display().to_string(), to.display().to_string());
+    let model = golden("lens/llama");
+    let sites = ["--sites", "blocks.1.attn.hook_z", "--sites", "blocks.0.hook_resid_post"];
+    let base = ["lens", "capture", &model, "--texts", &texts, "--to", &to];
+    let index = json(&[&base[..], &sites].concat());
+    assert_eq!(index["texts"], serde_json::json!([[0, 3], [3, 2]]));
+    assert_eq!(index["sites"][0]["shape"], serde_json::json!([5, 4, 4]));
+    let data = |name: &str| -> Vec<f32> {
+        let bytes = std::fs::read(Path::new(&to).join(name)).unwrap();
+        assert_eq!(&bytes[..6], b"\x93NUMPY");
+        let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        bytes[start..].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let z = data("blocks.1.attn.hook_z.npy");
+    // The second text alone, by the other way.
+    let file = folder.path().join("alone.safetensors").display().to_string();
+    json(&["lens", "capture", &model, "8 2", "--sites", sites[1], "--tensors", &file]);
+    let bytes = std::fs::read(&file).unwrap();
+    let alone: Vec<f32> = bytes[bytes.len() - 4 * 32..]
+        .chunks(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    assert_eq!(z[3 * 16..], alone);
+    let patterns = failure(&[&base[..], &["--sites", "blocks.0.attn.hook_pattern"]].concat());
+    assert!(patterns.contains("no row for each token"), "{patterns}");
+}
+
+#[test]
+fn paths_circuits_context_and_the_toy_answer() {
+    let model = golden("lens/llama");
+    let paths = json(&["lens", "paths", &model, "5 11 3 8", "5 2 3 8", "--right", "7", "--heads"]);
+    let (from, to) = (paths["from"].as_array().unwrap(), paths["to"].as_array().unwrap());
+    assert_eq!((from.len(), to.len()), (2 * 5, 5));
+    assert_eq!((&from[4], &to[4]), (&"block 0 feed-forward".into(), &"scores".into()));
+    // Nobody is heard by those before it.
+    assert_eq!(paths["values"][9][0], paths["corrupted"]);
+    assert_ne!(paths["values"][9][4], paths["corrupted"]);
+    let circuits = json(&["lens", "circuits", &model]);
+    assert_eq!(circuits["copying"].as_array().unwrap().len(), 8);
+    let k = &circuits["k-composition"];
+    assert!(k[0][4].as_f64().unwrap() > 0.0 && k[4][0] == 0.0, "{k}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text");
+    let ids: Vec<String> = (0..40).map(|i| (i * 7 % 23).to_string()).collect();
+    std::fs::write(&file, ids.join(" ")).unwrap();
+    let file = file.display().to_string();
+    let context = json(&["lens", "context", &model, &file, "--tokens", "16"]);
+    assert_eq!((&context["windows"], &context["tokens"]), (&2.into(), &serde_json::json!([1, 15])));
+    assert_eq!(context["curve"].as_array().unwrap().len(), 15);
+    let asked = ["lens", "superposition", "--sparsity", "0", "--importance", "0.9", "--json"];
+    let toy: Value = serde_json::from_str(&ok(&asked, Path::new("."))).unwrap();
+    assert!((toy["loss"].as_f64().unwrap() - 0.1829).abs() < 0.002, "{}", toy["loss"]);
+    assert_eq!(toy["products"].as_array().unwrap().len(), 5);
+}

@@ -36,6 +36,8 @@ pub mod gguf;
 pub mod import_llama2c;
 /// Foreign names and ours: one table per family.
 pub mod names;
+/// NumPy's files, row by row.
+pub mod npy;
 /// Weights in int8 and int4.
 pub mod quantised;
 /// The format, read and written.
@@ -59,6 +61,7 @@ pub use generation::GenerationConfig;
 pub use gguf::{GgufModel, GgufType, export_gguf, import_gguf};
 pub use import_llama2c::import_llama2c;
 pub use names::Family;
+pub use npy::NpyWriter;
 pub use quantised::{LoadedStored, load_stored, save_stored, stored_format};
 pub use safetensors::{StoredType, TensorFile, load_tensors, save_tensors, write_tensors};
 pub use shards::Layout;

@@ -27,6 +27,8 @@ pub struct InContext {
     pub late: Mean,
     /// Late less early, its error over the texts.
     pub score: Mean,
+    /// Mean loss of each token but the first.
+    pub curve: Vec<f64>,
     /// Texts.
     pub samples: usize,
 }
@@ -54,6 +56,7 @@ pub fn in_context(subject: Subject<'_>, rows: &[Vec<i32>]) -> Result<InContext> 
         early: Mean::of(&a),
         late: Mean::of(&b),
         score: Mean::of(&differences),
+        curve: curve(&losses),
         samples: rows.len(),
     })
 }
@@ -106,9 +109,15 @@ pub fn repeated(subject: Subject<'_>, texts: &RandomTexts) -> Result<Repeated> {
         first: over(&|l| mean(&l[..seam])),
         second: over(&|l| mean(&l[seam + 1..])),
         uniform: (from.len() as f64).ln(),
-        curve: (0..losses[0].len()).map(|i| over(&|l| l[i]).value).collect(),
+        curve: curve(&losses),
         samples: rows.len(),
     })
+}
+
+/// The mean of each place of rows of one length.
+fn curve(rows: &[Vec<f64>]) -> Vec<f64> {
+    let mean = |i: usize| rows.iter().map(|row| row[i]).sum::<f64>() / rows.len() as f64;
+    (0..rows[0].len()).map(mean).collect()
 }
 
 #[cfg(test)]
@@ -163,6 +172,7 @@ mod tests {
         let want: f64 = losses.iter().map(|l| l[30] - l[2]).sum::<f64>() / 3.0;
         assert!((got.score.value - want).abs() < 1e-12);
         assert!((got.late.value - got.early.value - want).abs() < 1e-12);
+        assert!((got.curve[30] - got.late.value).abs() < 1e-12 && got.curve.len() == 31);
         let (small, other) = (vec![vec![1; 8]], vec![vec![1; 32], vec![1; 31]]);
         assert!(in_context(subject, &small).is_err() && in_context(subject, &other).is_err());
         assert!(in_context(subject, &[]).is_err());

@@ -9,6 +9,8 @@ pub mod ablation;
 pub mod attention_map;
 /// Who wrote this score: direct logit attribution.
 pub mod attribution;
+/// What heads would do by their weights alone.
+pub mod circuits;
 /// Whether the context is used: in-context learning, repeated tokens.
 pub mod context_scores;
 /// Two checkpoints on the same texts.

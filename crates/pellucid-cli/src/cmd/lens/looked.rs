@@ -1,6 +1,7 @@
 //! The model of a question, and its words.
 
 use crate::input::parse_ids;
+use crate::ledger::Ledger;
 use crate::model::Model;
 use crate::out;
 use crate::plan;
@@ -10,7 +11,8 @@ use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::{Error, Kind, Result};
 use pellucid::files;
 use pellucid::lens::subject::Subject;
-use pellucid::lens::sweep::Forecast;
+use pellucid::lens::sweep::{Follower, Forecast};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// What every question needs.
@@ -104,24 +106,32 @@ impl Opened {
     }
 }
 
+/// Of a sweep of many runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Keeps what is found in this file as it goes; a sweep that was stopped goes on from there
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+}
+
+impl SweepArgs {
+    /// Who follows the sweep of a question.
+    pub(crate) fn follow(&self, opened: &Opened, mut question: Value) -> Result<Told> {
+        let Some(path) = &self.resume else { return Ok(Told::new()) };
+        question["weights"] = opened.model.weights.fingerprint().into();
+        Ok(Told { ledger: Some(Ledger::open(path, &question)?), ..Told::new() })
+    }
+}
+
 /// Says what a sweep will cost, on stderr, and shows how far it is.
 pub(crate) struct Told {
     bar: ProgressBar,
+    ledger: Option<Ledger>,
 }
 
 impl Told {
     pub(crate) fn new() -> Self {
-        Self { bar: out::bar(0, "runs") }
-    }
-
-    pub(crate) fn begin(&self, forecast: &Forecast) {
-        self.bar.set_length(forecast.cells as u64);
-        let Forecast { cells, passes, flops, flops_apart } = *forecast;
-        out::note(&format!(
-            "{cells} changed runs in {passes} passes: {} of computation, {:.1} times less than one by one",
-            out::short(flops) + "FLOP",
-            flops_apart / flops
-        ));
+        Self { bar: out::bar(0, "runs"), ledger: None }
     }
 
     pub(crate) fn length(&self, n: usize) {
@@ -130,6 +140,32 @@ impl Told {
 
     pub(crate) fn at(&self, done: usize) {
         self.bar.set_position(done as u64);
+    }
+}
+
+impl Follower for Told {
+    fn begin(&mut self, forecast: &Forecast) -> Result<()> {
+        self.length(forecast.cells);
+        let Forecast { cells, passes, flops, flops_apart } = *forecast;
+        if cells == 0 {
+            out::note("nothing is left to be run");
+            return Ok(());
+        }
+        out::note(&format!(
+            "{cells} changed runs in {passes} passes: {} of computation, {:.1} times less than one by one",
+            out::short(flops) + "FLOP",
+            flops_apart / flops
+        ));
+        Ok(())
+    }
+
+    fn known(&self, cell: usize) -> Option<f64> {
+        self.ledger.as_ref()?.known(cell)
+    }
+
+    fn found(&mut self, cell: usize, value: f64) -> Result<()> {
+        self.bar.inc(1);
+        self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.add(cell, value))
     }
 }
 

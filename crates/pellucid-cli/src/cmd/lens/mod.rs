@@ -3,17 +3,22 @@
 mod ablate;
 mod attribute;
 mod capture;
+mod circuits;
+mod context;
 mod diff;
 mod edit_fact;
 mod heads;
 mod inputs;
 mod looked;
 mod patch;
+mod paths;
 mod probe;
 mod sae;
 mod sites;
+mod superposition;
 mod trace;
 mod tuned;
+mod two_texts;
 mod view;
 
 use clap::{Args, Subcommand};
@@ -40,6 +45,10 @@ enum Question {
     Logit(view::Logit),
     /// What every head does on random tokens: looks back, copies, continues; and whether the context is used
     Heads(heads::Heads),
+    /// What heads would do by their weights alone: copy, and use what earlier ones wrote
+    Circuits(circuits::Circuits),
+    /// Whether later tokens of a text are easier: the in-context-learning score
+    Context(context::Context),
     /// Attention multiplied through the blocks
     Rollout(inputs::Rollout),
     /// Which input tokens an answer hangs on
@@ -52,6 +61,8 @@ enum Question {
     Ablate(ablate::Ablate),
     /// What of a clean text's run brings the answer back into a corrupted one's
     Patch(patch::PatchCommand),
+    /// The same along each direct path from one component to a later one
+    Paths(paths::Paths),
     /// Where a fact's answer can be brought back: causal tracing
     Trace(trace::TraceCommand),
     /// Whether labels can be read from a site by a linear probe, beside a control that means nothing
@@ -64,6 +75,8 @@ enum Question {
     Diff(diff::Diff),
     /// Rewrite a fact by a change of rank one
     EditFact(edit_fact::EditFact),
+    /// More features than dimensions: a toy model, and how its features lie
+    Superposition(superposition::Superposition),
 }
 
 impl Lens {
@@ -74,6 +87,8 @@ impl Lens {
             Question::Attention(q) => q.run(),
             Question::Logit(q) => q.run(),
             Question::Heads(q) => q.run(),
+            Question::Circuits(q) => q.run(),
+            Question::Context(q) => q.run(),
             Question::Rollout(q) => q.run(),
             Question::Inputs(q) => q.run(),
             Question::Neurons(q) => q.run(),
@@ -84,8 +99,10 @@ impl Lens {
             Question::Tuned(q) => q.run(),
             Question::Diff(q) => q.run(),
             Question::Patch(q) => q.run(),
+            Question::Paths(q) => q.run(),
             Question::Trace(q) => q.run(),
             Question::EditFact(q) => q.run(),
+            Question::Superposition(q) => q.run(),
         }
     }
 }

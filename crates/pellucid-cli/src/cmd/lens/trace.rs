@@ -1,6 +1,6 @@
 //! `pellucid lens trace`
 
-use super::looked::{Looked, Opened, Told};
+use super::looked::{Looked, Opened, SweepArgs};
 use crate::finding::{Finding, FindingArgs};
 use clap::Args;
 use pellucid::error::{Error, Kind, Result};
@@ -37,6 +37,8 @@ pub(crate) struct TraceCommand {
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     #[command(flatten)]
+    sweep: SweepArgs,
+    #[command(flatten)]
     output: FindingArgs,
 }
 
@@ -68,16 +70,10 @@ impl TraceCommand {
         let Self { samples, noise, window, seed, .. } = self;
         let how = Tracing { samples, noise, window, seed };
         let fact = Fact { ids, subject, answer };
-        let told = Told::new();
-        let mut begin = |forecast: &_| {
-            told.begin(forecast);
-            Ok(())
-        };
-        let mut each = |done| {
-            told.at(done);
-            Ok(())
-        };
-        let found = trace(opened.subject(), &fact, &how, &mut begin, &mut each)?;
+        let question = json!({ "trace": fact.ids, "subject": [fact.subject.start, fact.subject.end],
+            "answer": answer, "how": format!("{how:?}") });
+        let mut told = self.sweep.follow(&opened, question)?;
+        let found = trace(opened.subject(), &fact, &how, &mut told)?;
         drop(told);
         self.output.show(&finding(&opened, &fact, &found))
     }

@@ -5,6 +5,7 @@ mod derivatives;
 mod laws;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use super::metric::Metric;
 use super::patching::Pair;
@@ -64,7 +65,7 @@ pub struct Texts<'a> {
 
 type Check = fn(&Case<'_>) -> Result<Outcome>;
 
-/// Every law about a model, in the order in which they are tried.
+/// Every law, in the order in which they are tried: about the model, or, named so, about the tools.
 const LAWS: &[(usize, &str, Check)] = &[
     (1, "looking at every site changes no bit", laws::looking),
     (2, "every site of the list fires exactly once", laws::firing),
@@ -87,8 +88,13 @@ const LAWS: &[(usize, &str, Check)] = &[
     (11, "integrated gradients add up to what another text changes", derivatives::completeness),
     (12, "every parameter has a gradient, and the loss moves as it says", derivatives::training),
     (13, "the lens at the last block is the model", laws::lens),
+    (14, "tools: on a linear model a gradient is the product of its blocks", tools::linear),
     (15, "reading with a cache is reading the whole", laws::cache),
     (16, "rolled-out attention sums to 1, and is nobody's where nothing is read", laws::rolled_out),
+    (17, "tools: a head built to copy has the copying score 1", tools::copying),
+    (18, "tools: a probe finds one-hot positions, and nothing in shuffled ones", tools::probes),
+    (19, "tools: a perfect dictionary, spliced in, changes nothing", tools::dictionary),
+    (20, "tools: an induction head built by hand is found, and needed", tools::induction_found),
 ];
 
 /// A model, its texts and its plain run.

@@ -98,7 +98,7 @@ fn every_law_holds_or_says_why_not() {
 fn every_law_has_been_seen_to_fail() {
     let (_, config) = models().pop().unwrap();
     let weights = stirred(&config);
-    let wrong: [(usize, Part, f32); 15] = [
+    let wrong: [(usize, Part, f32); 19] = [
         (1, Part::UnembedOut, 1.000_001),
         (2, Part::MlpPre, f32::NAN),
         (3, Part::MlpOut, 1.01),
@@ -112,13 +112,17 @@ fn every_law_has_been_seen_to_fail() {
         (11, Part::Embed, 1.5),
         (12, Part::Embed, 0.5),
         (13, Part::UnembedOut, 1.05),
+        (14, Part::ResidPre, 1.01),
         (15, Part::UnembedOut, 1.01),
         (16, Part::Pattern, f32::NAN),
+        (18, Part::ResidPre, 0.0),
+        (19, Part::ResidPre, 0.5),
+        (20, Part::Pattern, 0.5),
     ];
     for (number, part, factor) in wrong {
         lies::tell(Some(Box::new(move |site, captured, gradient, x| {
             // Of a run in which everything is seen, for the first law; of gradients, where the law is about them.
-            let of_gradients = matches!(number, 9 | 12);
+            let of_gradients = matches!(number, 9 | 12 | 14);
             let hit =
                 site.part == part && (number != 1 || captured > 1) && gradient == of_gradients;
             if hit {
@@ -130,5 +134,10 @@ fn every_law_has_been_seen_to_fail() {
         let law = found.iter().find(|law| law.number == number).unwrap();
         assert_eq!(law.outcome.held(), Some(false), "law {number} was not failed: {law:?}");
     }
+    // Law 17 reads weights alone: scores turned around by one token.
+    let (config, mut weights) = induction_head(9, 17, 30.0).unwrap();
+    weights.get_mut("head.weight").unwrap().rotate_right(config.width);
+    let turned = super::tools::copies(&Pool::new(1), &config, &weights).unwrap();
+    assert_eq!(turned.held(), Some(false), "{turned:?}");
     assert_eq!(Outcome::Measured { error: f64::NAN, limit: 1.0 }.held(), Some(false));
 }
