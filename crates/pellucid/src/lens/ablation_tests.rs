@@ -102,6 +102,7 @@ fn another_text_that_is_the_same_changes_nothing_and_a_text_of_one_token_is_its_
 fn the_built_induction_head_needs_both_its_heads() {
     let (config, weights) = induction_head(12, 24, 30.0).unwrap();
     // With a feed-forward that says nothing.
+    let (bare, of_bare) = (config.clone(), weights.clone());
     let (config, weights) = test_models::grown(&weights, Config { hidden: 4, ..config });
     let pool = Pool::new(1);
     let subject = Subject { config: &config, weights: &weights, pool: &pool };
@@ -121,4 +122,7 @@ fn the_built_induction_head_needs_both_its_heads() {
         assert!((value(&got, c) - got.whole).abs() > 1.0, "{c} {got:?}");
     }
     assert!((value(&got, Component::FeedForward(0)) - got.whole).abs() < 1e-9);
+    let subject = Subject { config: &bare, weights: &of_bare, ..subject };
+    let alone = loss_without(subject, &rows[..1], Removal::Zero, &mut |_| Ok(())).unwrap();
+    assert_eq!(alone.without.len(), 4, "there is no feed-forward to take out: {alone:?}");
 }

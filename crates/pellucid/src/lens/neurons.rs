@@ -52,9 +52,7 @@ pub struct Value {
 }
 
 fn check(config: &Config, site: Site, neurons: &[usize]) -> Result<()> {
-    if let Some(why) = site.missing(config) {
-        return Err(Error::new(Kind::Input, "neurons", format!("{site} would not fire: {why}")));
-    }
+    site.demand(config, "neurons")?;
     match neurons.iter().find(|&&n| n >= config.hidden) {
         None => Ok(()),
         Some(n) => {

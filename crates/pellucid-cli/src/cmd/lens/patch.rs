@@ -120,7 +120,7 @@ impl PatchCommand {
             return Err(Error::new(Kind::Input, "lens", message)
                 .hint("choose a corrupted text with another answer"));
         }
-        let picture = HeatMap { title: title.clone(), rows, columns, values };
+        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
         self.output.show(&Finding {
             title,
             text,
