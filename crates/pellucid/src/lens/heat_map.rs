@@ -182,7 +182,7 @@ mod tests {
             " To ▏██",
             "·be ▏░░▓▓",
             "  ↵ ▏  ▒▒▒▒",
-            "    █ is 1.000",
+            "     █ is 1.000",
         ];
         assert_eq!(of(1.0, Some(1.0)).ascii().unwrap().lines().collect::<Vec<_>>(), want);
         // Halves are half as dark only where the scale is given.

@@ -2,8 +2,11 @@
 
 use super::fact_edit::{FactEdit, edit, moments};
 use super::fixtures::{induction_head, repeated};
+use super::metric::Metric;
+use super::patching::{Grid, Pair, patch};
 use super::subject::Subject;
 use super::sweep::{Cell, Patch, Sweep};
+use super::test_models;
 use super::tracing::{Fact, Restored, Tracing, trace};
 use crate::backend::cpu::pool::Pool;
 use crate::model::config::{Config, NormKind, NormPlacement};
@@ -182,6 +185,30 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     assert!(!found.maps.contains_key(&Restored::FeedForward));
     let nothing = Fact { subject: 3..3, ..fact };
     assert!(trace(subject, &nothing, &how, &mut |_| Ok(()), &mut |_| Ok(())).is_err());
+}
+
+#[test]
+fn what_is_put_back_where_it_stood_changes_nothing() {
+    // Keys of fewer heads are narrower than the stream.
+    let (config, weights) = test_models::random(Config::llama(), 3);
+    let pool = Pool::new(2);
+    let subject = Subject { config: &config, weights: &weights, pool: &pool };
+    let ids = [3, 14, 15, 9, 2, 6];
+    let pair = Pair { clean: &ids, corrupted: &ids };
+    let metric = Metric::Difference { right: 5, wrong: 6 };
+    for grid in [
+        Grid::Positions(Part::K),
+        Grid::Positions(Part::MlpPost),
+        Grid::Heads(Part::V),
+        Grid::Heads(Part::Pattern),
+        Grid::HeadPositions(Part::Z),
+    ] {
+        let map = patch(subject, pair, &metric, grid, &mut |_| Ok(()), &mut |_| Ok(()));
+        let map = map.unwrap();
+        for value in &map.values {
+            assert!((value - map.corrupted).abs() < 1e-5, "{grid:?}: {map:?}");
+        }
+    }
 }
 
 #[test]
