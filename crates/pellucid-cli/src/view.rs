@@ -3,9 +3,11 @@
 use crate::model::Model;
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::error::Result;
+use pellucid::lens::heat_map::HeatMap;
+use pellucid::lens::logit_lens;
 use pellucid::lens::subject::Subject;
-use pellucid::lens::{attention_map, logit_lens};
 use pellucid::model::observer::Text;
+use pellucid::model::readout::Readout;
 use pellucid::model::site::{Part, Site};
 
 /// One prompt, seen from inside.
@@ -45,16 +47,19 @@ pub(crate) fn look(model: &Model, pool: &Pool, ids: &[u32], answer: u32) -> Resu
     let (block, head, pattern) = chosen;
     let labels: Vec<String> = ids.iter().map(|&id| tokenizer.label(id)).collect();
     let title = format!("block {block}, head {head}: who looks at whom");
-    let map = attention_map::ascii(&pattern, &labels, &labels)?;
-    let svg = attention_map::svg(&pattern, &labels, &labels, &title)?;
+    let values = pattern.iter().map(|&p| f64::from(p)).collect();
+    let (rows, columns) = (labels.clone(), labels);
+    let picture = HeatMap { title, rows, columns, values, full: Some(1.0) };
+    let (map, svg) = (picture.ascii()?, picture.svg()?);
 
     let label = |id: u32| tokenizer.label(id);
     let names = std::iter::once(("embedding".to_owned(), Site::block(0, Part::ResidPre)))
         .chain(of(Part::ResidPost).map(|site| (format!("after block {}", site.layer), site)));
+    let mut readout = Readout::new(config, false, pool.threads())?;
     let mut depths = vec![];
     for (name, site) in names {
         let stream = &observer.value(site)?[(t - 1) * config.width..];
-        let logits = logit_lens::read(config, &model.weights, stream)?;
+        let logits = readout.read(pool, &model.weights, stream)?;
         depths.push(logit_lens::depth(name, &logits, 3, Some(answer), &label)?);
     }
     let lens = logit_lens::table(&depths, Some(&label(answer)));

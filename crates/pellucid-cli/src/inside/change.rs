@@ -132,36 +132,7 @@ fn becomes(
             capture(&other).map_err(|e| fault(&e))?
         }
     };
-    Ok((Region(picks.clone()), Becomes::Set(picked(&values, &shape, &picks).into())))
-}
-
-/// The picked elements in row-major order.
-fn picked(values: &[f32], shape: &[usize], picks: &[Pick]) -> Vec<f32> {
-    let holds = |mut at: usize| {
-        for (axis, &n) in shape.iter().enumerate().rev() {
-            let index = at % n;
-            at /= n;
-            if let Pick::These(some) = &picks[axis]
-                && !some.contains(&index)
-            {
-                return false;
-            }
-        }
-        true
-    };
-    values.iter().enumerate().filter(|(i, _)| holds(*i)).map(|(_, v)| *v).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn picked_elements_are_those_of_the_region() {
-        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        let got =
-            picked(&values, &[1, 3, 2, 2], &[Pick::All, Pick::one(1), Pick::one(0), Pick::All]);
-        assert_eq!(got, [4.0, 5.0]);
-        assert_eq!(picked(&values, &[1, 12], &[Pick::All, Pick::All]), values);
-    }
+    let region = Region(picks);
+    let picked = region.take(&shape, &values).map_err(|e| fault(&e))?;
+    Ok((region, Becomes::Set(picked.into())))
 }

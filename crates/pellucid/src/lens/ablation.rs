@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::edit::{Pick, Region};
 use crate::model::observer::{Observer, Text};
-use crate::model::site::{Part, Site};
+use crate::model::site::{Part, Site, Sizes};
 use crate::model::watch::Watch;
 use crate::ops::tap::Change;
 use std::collections::BTreeMap;
@@ -46,7 +46,8 @@ impl Component {
     pub fn all(config: &Config) -> Vec<Self> {
         let block = |layer: usize| {
             let heads = (0..config.heads).map(move |head| Self::Head(layer, head));
-            heads.chain([Self::Attention(layer), Self::FeedForward(layer)])
+            let mlp = config.has_feed_forward().then_some(Self::FeedForward(layer));
+            heads.chain([Self::Attention(layer)]).chain(mlp)
         };
         (0..config.layers).flat_map(block).collect()
     }
@@ -68,15 +69,10 @@ impl Component {
     }
 
     /// Its elements of vectors of its site, one after another.
-    fn elements(self, config: &Config, vectors: &[f32]) -> Vec<f32> {
-        match self {
-            Self::Head(_, head) => {
-                let d = config.head_width;
-                let rows = vectors.chunks_exact(config.heads * d);
-                rows.flat_map(|row| row[head * d..][..d].iter().copied()).collect()
-            }
-            _ => vectors.to_vec(),
-        }
+    fn elements(self, config: &Config, vectors: &[f32]) -> Result<Vec<f32>> {
+        let mut shape = self.site().shape(config, Sizes { b: 1, t: 1, s: 0 });
+        shape[1] = vectors.len() / shape.iter().product::<usize>();
+        Region::behind(1, &self.region()).take(&shape, vectors)
     }
 
     fn width(self, config: &Config) -> usize {
@@ -173,18 +169,19 @@ pub fn metric_without(
             values.insert(site, seen.read(site)?);
         }
     }
-    let change = |c: &Component| match removal {
-        Removal::Zero => Change::Fill(0.0),
-        Removal::Mean => {
-            Change::Set(mean(&c.elements(config, &values[&c.site()]), c.width(config)).into())
-        }
-        Removal::Resample => Change::Set(c.elements(config, &values[&c.site()]).into()),
+    let change = |c: &Component| -> Result<Change> {
+        let own = || c.elements(config, &values[&c.site()]);
+        Ok(match removal {
+            Removal::Zero => Change::Fill(0.0),
+            Removal::Mean => Change::Set(mean(&own()?, c.width(config)).into()),
+            Removal::Resample => Change::Set(own()?.into()),
+        })
     };
-    let cell = |c: &Component| Cell {
-        base: 0,
-        patches: vec![Patch { site: c.site(), region: c.region(), change: change(c) }],
+    let cell = |c: &Component| -> Result<Cell> {
+        let patch = Patch { site: c.site(), region: c.region(), change: change(c)? };
+        Ok(Cell { base: 0, patches: vec![patch] })
     };
-    let cells: Vec<Cell> = components.iter().map(cell).collect();
+    let cells: Vec<Cell> = components.iter().map(cell).collect::<Result<_>>()?;
     let sweep = Sweep::new(subject, ids, 1, vec![])?;
     let values = sweep.measure(&cells, metric, follower)?;
     let without = components.into_iter().zip(values).collect();
@@ -265,11 +262,10 @@ fn take_out(
 ) -> Result<()> {
     let change = match (means.get(&c), lent) {
         (Some(mean), _) => Change::Set(mean.clone().into()),
-        (None, Some(lent)) => Change::Set(c.elements(config, &lent.read(c.site())?).into()),
+        (None, Some(lent)) => Change::Set(c.elements(config, &lent.read(c.site())?)?.into()),
         (None, None) => Change::Fill(0.0),
     };
-    let picks: Vec<Pick> = [Pick::All].into_iter().chain(c.region()).collect();
-    observer.change(c.site(), &Region(picks), &change)
+    observer.change(c.site(), &Region::behind(1, &c.region()), &change)
 }
 
 /// Each component's mean over all positions of all rows.
@@ -289,7 +285,7 @@ fn means(
         for &c in components {
             let width = c.width(config);
             let sum = sums.entry(c).or_insert_with(|| vec![0.0; width]);
-            for vector in c.elements(config, &seen.read(c.site())?).chunks_exact(width) {
+            for vector in c.elements(config, &seen.read(c.site())?)?.chunks_exact(width) {
                 sum.iter_mut().zip(vector).for_each(|(s, &x)| *s += f64::from(x));
             }
         }

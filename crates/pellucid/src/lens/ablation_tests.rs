@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::cpu::pool::Pool;
+use crate::lens::fixtures::induction_head;
 use crate::lens::head_scores::RandomTexts;
 use crate::lens::test_models;
 use crate::lens::tests::Counted;
@@ -90,7 +91,10 @@ fn another_text_that_is_the_same_changes_nothing_and_a_text_of_one_token_is_its_
 
 #[test]
 fn the_built_induction_head_needs_both_its_heads() {
-    let (config, weights) = test_models::induction(12, 24, 30.0);
+    let (config, weights) = induction_head(12, 24, 30.0).unwrap();
+    // With a feed-forward that says nothing.
+    let (bare, of_bare) = (config.clone(), weights.clone());
+    let (config, weights) = test_models::grown(&weights, Config { hidden: 4, ..config });
     let pool = Pool::new(1);
     let subject = Subject { config: &config, weights: &weights, pool: &pool };
     let rows = RandomTexts { tokens: 6, repeats: 3, samples: 3, ..RandomTexts::default() }
@@ -109,4 +113,7 @@ fn the_built_induction_head_needs_both_its_heads() {
         assert!((value(&got, c) - got.whole).abs() > 1.0, "{c} {got:?}");
     }
     assert!((value(&got, Component::FeedForward(0)) - got.whole).abs() < 1e-9);
+    let subject = Subject { config: &bare, weights: &of_bare, ..subject };
+    let alone = loss_without(subject, &rows[..1], Removal::Zero, &mut |_| Ok(())).unwrap();
+    assert_eq!(alone.without.len(), 4, "there is no feed-forward to take out: {alone:?}");
 }

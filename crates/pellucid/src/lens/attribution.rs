@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
     fn new(subject: Subject<'a>, direction: Direction<'_>) -> Result<Self> {
         let Subject { config, weights, .. } = subject;
         let c = config.width;
-        let head = weights.get(if config.tied_head { "embedding.token" } else { "head.weight" })?;
+        let head = subject.head()?;
         let scale = if config.scaled_head { 1.0 / (c as f64).sqrt() } else { 1.0 };
         let (mut column, mut bias) = (vec![0.0; c], 0.0);
         for &(id, weight) in direction {
@@ -162,9 +162,8 @@ impl<'a> Reader<'a> {
             bias += dot(shift, &column);
         }
         let mut stream = column;
-        if let Ok(weight) = weights.get(&format!("{prefix}norm.weight")) {
-            stream.iter_mut().zip(weight).for_each(|(d, &w)| *d *= f64::from(w));
-        }
+        let norm = subject.last_norm()?;
+        stream.iter_mut().zip(norm.iter()).for_each(|(d, &w)| *d *= f64::from(w));
         if config.norm == NormKind::LayerNorm {
             // Taking the mean from what is read is taking it from the reader.
             let mean = stream.iter().sum::<f64>() / c as f64;

@@ -124,6 +124,7 @@ fn curve(rows: &[Vec<f64>]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::backend::cpu::pool::Pool;
+    use crate::lens::fixtures::induction_head;
     use crate::lens::test_models;
     use crate::model::config::Config;
     use crate::model::weights::Weights;
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn an_induction_head_knows_the_second_copy_and_a_silent_model_nothing() {
         let pool = Pool::new(1);
-        let (config, weights) = test_models::induction(12, 24, 40.0);
+        let (config, weights) = induction_head(12, 24, 40.0).unwrap();
         // Different tokens, so that each has one copy.
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
         let drawn = RandomTexts { repeats: 2, ..texts() }.draw(&config).unwrap();

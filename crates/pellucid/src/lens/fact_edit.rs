@@ -80,9 +80,7 @@ pub fn moments(
 pub fn edit(subject: Subject<'_>, edit: &FactEdit, moments: &[f64]) -> Result<(Weights, Edited)> {
     let f = subject.config.hidden;
     let site = Site::block(edit.layer, Part::MlpPost);
-    if let Some(why) = site.missing(subject.config) {
-        return Err(Error::new(Kind::Input, "edit fact", format!("block {}: {why}", edit.layer)));
-    }
+    site.demand(subject.config, "edit fact")?;
     let empty = edit.answer.is_empty() || edit.prompts.is_empty();
     if empty || edit.prompts.iter().any(|(ids, at)| *at >= ids.len()) || moments.len() != f * f {
         let message =

@@ -20,7 +20,7 @@ pub use super::rows::Mean;
 use super::rows::Runner;
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Architecture, Config, Core, NormKind, NormPlacement, Output};
+use crate::model::config::{Architecture, Config, Core, NormKind};
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
 use crate::tensor::random::Random;
@@ -149,7 +149,7 @@ pub fn head_scores(
     let rows = texts.draw(config)?;
     let (layers, heads, t) = (config.layers, config.heads, rows[0].len());
     let parts: &[Part] =
-        if is_linear(config) { &[Part::Pattern, Part::Z] } else { &[Part::Pattern] };
+        if subject.reads_linearly() { &[Part::Pattern, Part::Z] } else { &[Part::Pattern] };
     let sites: Vec<Site> =
         (0..layers).flat_map(|l| parts.iter().map(move |&p| Site::block(l, p))).collect();
     let mut runner = Runner::new(subject, Watch::capture(&sites));
@@ -222,13 +222,6 @@ pub fn of_pattern(pattern: &[f32], ids: &[i32]) -> Looks {
     Looks { duplicate: looks.duplicate / n, induction: looks.induction / n, ..looks }
 }
 
-/// Whether a head's effect on the scores is, up to a factor at each position, linear in what it writes.
-fn is_linear(config: &Config) -> bool {
-    config.norm_placement == NormPlacement::Pre
-        && config.output == Output::Tokens
-        && !config.head_transform
-}
-
 /// How what heads write moves the scores of some tokens, against the mean of all.
 struct Effect<'a> {
     subject: Subject<'a>,
@@ -238,21 +231,21 @@ struct Effect<'a> {
 
 impl<'a> Effect<'a> {
     fn new(subject: Subject<'a>, ids: &[i32]) -> Result<Self> {
-        let Subject { config, weights, .. } = subject;
+        let config = subject.config;
         let c = config.width;
-        let head = weights.get(if config.tied_head { "embedding.token" } else { "head.weight" })?;
+        let head = subject.head()?;
         let mut mean = vec![0.0f64; c];
         for row in head.chunks_exact(c) {
             mean.iter_mut().zip(row).for_each(|(m, &w)| *m += f64::from(w));
         }
         mean.iter_mut().for_each(|m| *m /= config.vocab as f64);
-        let norm = weights.get("norm.weight")?;
+        let norm = subject.last_norm()?;
         let reader = |&id: &i32| {
             let row = &head[id as usize * c..][..c];
             let mut reader: Vec<f64> = row
                 .iter()
                 .zip(&mean)
-                .zip(norm)
+                .zip(norm.iter())
                 .map(|((&w, m), &n)| (f64::from(w) - m) * f64::from(n))
                 .collect();
             if config.norm == NormKind::LayerNorm {

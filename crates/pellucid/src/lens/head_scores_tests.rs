@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::cpu::pool::Pool;
+use crate::lens::fixtures::induction_head;
 use crate::lens::test_models;
 use crate::model::weights::Weights;
 
@@ -72,7 +73,7 @@ fn an_even_pattern_scores_what_counting_says() {
 
 #[test]
 fn the_built_induction_head_matches_prefixes_and_copies() {
-    let (config, weights) = test_models::induction(12, 24, 30.0);
+    let (config, weights) = induction_head(12, 24, 30.0).unwrap();
     let got = scores(&config, &weights, &texts());
     let [first, second] = got.scores[..] else { panic!("two heads") };
     assert!(first.previous.value > 0.95, "{first:?}");

@@ -4,7 +4,7 @@ use super::logit_lens::visible;
 use crate::error::{Error, Kind, Result};
 use std::fmt::Write;
 
-/// Five steps up and four down; each is a fifth of the largest magnitude.
+/// Five steps up and four down; each is a fifth of the darkest magnitude.
 const UP: [&str; 5] = ["  ", "░░", "▒▒", "▓▓", "██"];
 const DOWN: [&str; 5] = ["  ", "··", "--", "==", "##"];
 /// Columns that labels may take.
@@ -13,7 +13,7 @@ const LABEL: usize = 22;
 const MOST: usize = 1 << 20;
 
 /// Numbers with names for rows and columns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeatMap {
     /// What it shows.
     pub title: String,
@@ -23,6 +23,8 @@ pub struct HeatMap {
     pub columns: Vec<String>,
     /// Row by row.
     pub values: Vec<f64>,
+    /// The magnitude from which on cells are darkest; none: the largest of the values.
+    pub full: Option<f64>,
 }
 
 impl HeatMap {
@@ -37,13 +39,20 @@ impl HeatMap {
             let message = format!("row {}, column {} is {}", at / c, at % c, self.values[at]);
             return Err(Error::new(Kind::Numeric, "heat map", message));
         }
-        Ok(self.values.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(f64::MIN_POSITIVE))
+        match self.full {
+            None => Ok(self.values.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()))),
+            Some(full) if full > 0.0 && full.is_finite() => Ok(full),
+            Some(full) => {
+                let message = format!("{full} is to be darkest; it must be above 0 and finite");
+                Err(Error::new(Kind::Input, "heat map", message))
+            }
+        }
     }
 
     /// Rows of blocks, two letters to a cell, columns named above.
     ///
     /// # Errors
-    /// Numbers and names that do not fit together; a number that is none.
+    /// Numbers and names that do not fit together; a number that is none; a darkest that is not above 0.
     pub fn ascii(&self) -> Result<String> {
         let most = self.check()?;
         let names: Vec<String> = self.rows.iter().map(|r| short(r)).collect();
@@ -118,7 +127,7 @@ impl HeatMap {
                     out,
                     "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{w}\" fill=\"{colour}\" \
                      fill-opacity=\"{:.3}\" stroke=\"#ddd\"><title>{row}, {column}: {v:.4}</title></rect>",
-                    v.abs() / most,
+                    (v.abs() / most).min(1.0),
                     w = cell - 1
                 );
             }
@@ -152,7 +161,57 @@ mod tests {
             rows: names(&["a", "bb"]),
             columns: names(&["x", " y"]),
             values: values.to_vec(),
+            full: None,
         }
+    }
+
+    #[test]
+    fn with_a_full_scale_a_step_is_a_fifth_of_it() {
+        let pattern = [1.0, 0.0, 0.0, 0.25, 0.75, 0.0, 0.1, 0.45, 0.45];
+        let names = ["To", " be", "\n"].map(String::from).to_vec();
+        let (rows, columns, title) = (names.clone(), names, String::new());
+        let of = |factor: f64, full| {
+            let values = pattern.map(|p| factor * p).to_vec();
+            let (rows, columns, title) = (rows.clone(), columns.clone(), title.clone());
+            HeatMap { title, rows, columns, values, full }
+        };
+        let want = [
+            "       ·",
+            "     T b",
+            "     o e ↵",
+            " To ▏██",
+            "·be ▏░░▓▓",
+            "  ↵ ▏  ▒▒▒▒",
+            "     █ is 1.000",
+        ];
+        assert_eq!(of(1.0, Some(1.0)).ascii().unwrap().lines().collect::<Vec<_>>(), want);
+        // Halves are half as dark only where the scale is given.
+        let half = of(0.5, Some(1.0)).ascii().unwrap();
+        assert!(half.contains(" To ▏▒▒\n") && half.contains("█ is 1.000"), "{half}");
+        let own = of(0.5, None).ascii().unwrap();
+        assert!(own.contains(" To ▏██\n") && own.contains("█ is 0.500"), "{own}");
+        // Beyond it nothing is darker.
+        let svg = of(1.0, Some(0.5)).svg().unwrap();
+        assert!(
+            svg.contains("fill-opacity=\"1.000\" stroke=\"#ddd\"><title>To, To: 1.0000"),
+            "{svg}"
+        );
+        assert!(!svg.contains("fill-opacity=\"2.000\""));
+        for full in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = of(1.0, Some(full)).ascii().unwrap_err().to_string();
+            assert!(error.contains("is to be darkest"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_escaped_and_names_each_value() {
+        let names = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        let (rows, columns) = (names(&["<a>"]), names(&["x", "&"]));
+        let picture = HeatMap { rows, columns, values: vec![0.5, 0.5], ..HeatMap::default() };
+        let picture = picture.svg().unwrap();
+        assert!(picture.contains("&lt;a&gt;, &amp;: 0.5000"), "{picture}");
+        assert!(!picture.contains("<a>"));
+        assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
     }
 
     #[test]
@@ -167,6 +226,9 @@ mod tests {
     #[test]
     fn what_is_no_table_of_numbers_is_refused() {
         assert!(map(&[1.0; 3]).ascii().is_err());
-        assert!(map(&[1.0, f64::NAN, 0.0, 0.0]).svg().is_err());
+        assert!(map(&[1.0; 3]).svg().unwrap_err().to_string().contains("3 numbers"));
+        assert!(HeatMap::default().ascii().is_err());
+        let nan = map(&[0.0, 0.0, f64::NAN, 0.0]).svg().unwrap_err().to_string();
+        assert!(nan.contains("row 1, column 0"), "{nan}");
     }
 }

@@ -1,8 +1,6 @@
 //! The logit lens (nostalgebraist 2020): the residual stream, read through the head at each depth.
 
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Config, NormKind, NormPlacement};
-use crate::model::weights::Weights;
 use std::fmt::Write;
 
 /// What the stream would say at one depth.
@@ -14,38 +12,6 @@ pub struct Depth {
     pub top: Vec<(String, f32)>,
     /// Probability and rank (0 is best) of the token that is being followed.
     pub followed: Option<(f32, usize)>,
-}
-
-/// Logits (V) of one vector of the stream (C): the last normalisation, then the head, in f64 loops.
-///
-/// # Errors
-/// A stream of another width.
-pub fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Result<Vec<f32>> {
-    if stream.len() != config.width {
-        let message = format!("a stream of {}, but C = {}", stream.len(), config.width);
-        return Err(
-            Error::new(Kind::Shape, "logit_lens", message).hint("pass the vector of one position")
-        );
-    }
-    let mut x: Vec<f64> = stream.iter().map(|&v| f64::from(v)).collect();
-    let n = x.len() as f64;
-    if config.norm_placement == NormPlacement::Pre && config.norm != NormKind::None {
-        let mean = match config.norm {
-            NormKind::LayerNorm => x.iter().sum::<f64>() / n,
-            NormKind::RmsNorm | NormKind::None => 0.0,
-        };
-        let square = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
-        let scale = 1.0 / (square + f64::from(config.norm_epsilon)).sqrt();
-        let weight = weights.get("norm.weight")?;
-        let bias = weights.get("norm.bias").ok();
-        for (i, v) in x.iter_mut().enumerate() {
-            let shift = bias.map_or(0.0, |b| f64::from(b[i]));
-            *v = (*v - mean) * scale * f64::from(weight[i]) + shift;
-        }
-    }
-    let head = weights.get(if config.tied_head { "embedding.token" } else { "head.weight" })?;
-    let dot = |row: &[f32]| row.iter().zip(&x).map(|(w, v)| f64::from(*w) * v).sum::<f64>() as f32;
-    Ok(head.chunks_exact(config.width).map(dot).collect())
 }
 
 /// The `k` best of a row of logits (V), with probabilities: `(id, probability)`, best first.

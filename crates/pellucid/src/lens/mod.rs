@@ -5,8 +5,6 @@
 
 /// What is missing without a component.
 pub mod ablation;
-/// Who looks at whom: a head's pattern as text or SVG.
-pub mod attention_map;
 /// Who wrote this score: direct logit attribution.
 pub mod attribution;
 /// What heads would do by their weights alone.
@@ -40,8 +38,6 @@ pub mod patching;
 pub mod path_patching;
 /// Linear probes of labels, with control tasks.
 pub mod probe;
-/// Named, shaped values of one run.
-pub mod record;
 /// Linear probes of numbers.
 pub mod ridge;
 /// Attention multiplied through the blocks.

@@ -65,12 +65,8 @@ fn unknown(config: &Config, all: &[Site], name: &str, wanted: &str) -> Error {
             let blocks = if part.in_block() { layers } else { 1 };
             let sites = (0..blocks).map(|layer| Site { side, layer, part: *part });
             for site in sites.filter(|site| fits(wanted, &site.to_string())) {
-                if let Some(why) = site.missing(config) {
-                    return Error::new(
-                        Kind::Input,
-                        "sites",
-                        format!("{site} would not fire: {why}"),
-                    );
+                if let Err(error) = site.demand(config, "sites") {
+                    return error;
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::rows::{Runner, batches};
 use super::subject::Subject;
 use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Config, NormKind, NormPlacement, Output};
+use crate::model::config::{Config, NormKind};
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
 
@@ -52,9 +52,7 @@ pub struct Value {
 }
 
 fn check(config: &Config, site: Site, neurons: &[usize]) -> Result<()> {
-    if let Some(why) = site.missing(config) {
-        return Err(Error::new(Kind::Input, "neurons", format!("{site} would not fire: {why}")));
-    }
+    site.demand(config, "neurons")?;
     match neurons.iter().find(|&&n| n >= config.hidden) {
         None => Ok(()),
         Some(n) => {
@@ -127,17 +125,14 @@ pub fn values(
 ) -> Result<Vec<Value>> {
     let Subject { config, weights, pool } = subject;
     check(config, Site::block(layer, Part::MlpPost), neurons)?;
-    if config.norm_placement == NormPlacement::Post
-        || config.head_transform
-        || config.output != Output::Tokens
-    {
+    if !subject.reads_linearly() {
         let message = "scores are not linear in what a neuron writes";
         return Err(Error::new(Kind::Config, "neurons", message)
             .hint("knowledge neurons say what an answer hangs on, of any model"));
     }
     let (f, c, v) = (config.hidden, config.width, config.vocab);
     let out = weights.get(&format!("blocks.{layer}.mlp.out.weight"))?;
-    let norm = weights.get("norm.weight")?;
+    let norm = subject.last_norm()?;
     let scale = if config.scaled_head { 1.0 / (c as f32).sqrt() } else { 1.0 };
     let mut columns = vec![0.0f32; neurons.len() * c];
     for (column, &neuron) in columns.chunks_exact_mut(c).zip(neurons) {
@@ -146,9 +141,9 @@ pub fn values(
             let mean = column.iter().sum::<f32>() / c as f32;
             column.iter_mut().for_each(|x| *x -= mean);
         }
-        column.iter_mut().zip(norm).for_each(|(x, n)| *x *= n * scale);
+        column.iter_mut().zip(norm.iter()).for_each(|(x, n)| *x *= n * scale);
     }
-    let head = weights.get(if config.tied_head { "embedding.token" } else { "head.weight" })?;
+    let head = subject.head()?;
     let mut scores = vec![0.0f32; neurons.len() * v];
     let dims = GemmDims { m: neurons.len(), n: v, k: c };
     let (a, b) = (Mat::rows(&columns, c), Mat::rows(head, c).t());
@@ -207,13 +202,17 @@ pub fn knowledge(
 mod tests {
     use super::*;
     use crate::backend::cpu::pool::Pool;
+    use crate::lens::fixtures::induction_head;
     use crate::lens::test_models;
+    use crate::model::config::ActivationKind;
     use crate::model::observer::Text;
     use crate::model::weights::Weights;
 
     /// A model whose neuron 1 in block 0 wakes at token 3 alone and promotes token 5.
-    fn planted() -> (Config, Weights) {
-        let (config, mut weights) = test_models::induction(8, 8, 0.0);
+    fn planted(norm: NormKind) -> (Config, Weights) {
+        let (config, weights) = induction_head(8, 8, 0.0).unwrap();
+        let more = Config { hidden: 4, activation: ActivationKind::Relu, norm, ..config };
+        let (config, mut weights) = test_models::grown(&weights, more);
         let c = config.width;
         weights.get_mut("blocks.0.mlp.in.weight").unwrap()[c + 3] = 2.0;
         let answer = 2 * 8 + 8 + 5;
@@ -226,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_planted_neuron_is_woken_by_its_token_and_promotes_its_answer() {
-        let (config, weights) = planted();
+        let (config, weights) = planted(NormKind::RmsNorm);
         let pool = Pool::new(1);
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
         let rows = vec![vec![0, 3, 1], vec![2, 4, 3], vec![3, 3]];
@@ -245,6 +244,9 @@ mod tests {
         let promoted = values(subject, (0, &[1]), 2).unwrap();
         assert_eq!(promoted[0].raised[0], (5, 3.0));
         assert_eq!(promoted[0].raised[1].1, 0.0);
+        let (config, weights) = planted(NormKind::None);
+        let bare = Subject { config: &config, weights: &weights, pool: &pool };
+        assert_eq!(values(bare, (0, &[1]), 2).unwrap(), promoted);
         // All of the answer's change is that neuron's.
         let metric = Metric::Difference { right: 5, wrong: 6 };
         let got = knowledge(subject, &[0, 3], &metric, (0, None), 200).unwrap();
@@ -292,7 +294,7 @@ mod tests {
 
     #[test]
     fn neurons_that_do_not_exist_are_refused() {
-        let (config, weights) = planted();
+        let (config, weights) = planted(NormKind::RmsNorm);
         let pool = Pool::new(1);
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
         assert!(values(subject, (0, &[4]), 1).is_err() && values(subject, (2, &[0]), 1).is_err());

@@ -5,9 +5,9 @@ use super::metric::Metric;
 use super::subject::Subject;
 use super::sweep::{Cell, Follower, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
-use crate::model::edit::Pick;
+use crate::model::edit::{Pick, Region};
 use crate::model::observer::{End, Observer, Text};
-use crate::model::site::{Part, Site};
+use crate::model::site::{Part, Site, Sizes};
 use crate::model::watch::Watch;
 use crate::ops::tap::Change;
 use std::collections::BTreeMap;
@@ -73,11 +73,11 @@ fn places(subject: Subject<'_>, t: usize, grid: Grid) -> Result<(Vec<Place>, Vec
         Grid::Heads(part) | Grid::HeadPositions(part) => (part, true),
     };
     let axes = part.axes();
-    let (heads, d) = match axes {
-        "BTHD" => (config.heads, config.head_width),
-        "BTKD" => (config.kv_heads, config.head_width),
-        "BHTS" if matches!(grid, Grid::Heads(_)) => (config.heads, t * t),
-        "BTC" | "BTF" if !by_head => (1, 0),
+    let heads = match axes {
+        "BTHD" => config.heads,
+        "BTKD" => config.kv_heads,
+        "BHTS" if matches!(grid, Grid::Heads(_)) => config.heads,
+        "BTC" | "BTF" if !by_head => 1,
         _ => {
             let message = format!("{} has axes {axes}", part.name());
             return Err(Error::new(Kind::Input, "patching", message).hint(
@@ -85,50 +85,37 @@ fn places(subject: Subject<'_>, t: usize, grid: Grid) -> Result<(Vec<Place>, Vec
             ));
         }
     };
-    let width = if axes == "BTF" { config.hidden } else { config.width };
     let (mut places, mut rows) = (vec![], vec![]);
     for layer in 0..config.layers {
         let site = Site::block(layer, part);
-        if let Some(why) = site.missing(config) {
-            let message = format!("{site} would not fire: {why}");
-            return Err(Error::new(Kind::Input, "patching", message));
-        }
+        site.demand(config, "patching")?;
         match grid {
             Grid::HeadPositions(_) => {
                 rows.extend((0..heads).map(|h| format!("block {layer} head {h}")));
             }
             _ => rows.push(format!("block {layer}")),
         }
-        places.extend(of_block(site, grid, t, (heads, d, width)));
+        let shape = site.shape(config, Sizes { b: 1, t, s: 0 });
+        for region in of_block(grid, t, heads) {
+            let elements = Region::behind(1, &region).ranges(&shape)?;
+            places.push(Place { site, region, elements });
+        }
     }
     let columns = if matches!(grid, Grid::Heads(_)) { heads } else { t };
     Ok((places, rows, columns))
 }
 
-/// The cells of one block; `d` is the width of a head, of a pattern's T².
-fn of_block(
-    site: Site,
-    grid: Grid,
-    t: usize,
-    (heads, d, width): (usize, usize, usize),
-) -> Vec<Place> {
-    let at = |p: usize, h: usize| (p * heads + h) * d..(p * heads + h + 1) * d;
-    let place = |region: Vec<Pick>, elements: Vec<Range<usize>>| Place { site, region, elements };
-    let one = |range: Range<usize>| std::iter::once(range).collect();
+/// What the cells of one block pick along the axes after B.
+fn of_block(grid: Grid, t: usize, heads: usize) -> Vec<Vec<Pick>> {
     match grid {
-        Grid::Positions(_) => {
-            (0..t).map(|p| place(vec![Pick::one(p)], one(p * width..(p + 1) * width))).collect()
+        Grid::Positions(_) => (0..t).map(|p| vec![Pick::one(p)]).collect(),
+        Grid::Heads(part) if part.axes() == "BHTS" => {
+            (0..heads).map(|h| vec![Pick::one(h)]).collect()
         }
-        Grid::Heads(_) if site.part.axes() == "BHTS" => {
-            (0..heads).map(|h| place(vec![Pick::one(h)], one(h * d..(h + 1) * d))).collect()
+        Grid::Heads(_) => (0..heads).map(|h| vec![Pick::All, Pick::one(h)]).collect(),
+        Grid::HeadPositions(_) => {
+            (0..heads).flat_map(|h| (0..t).map(move |p| vec![Pick::one(p), Pick::one(h)])).collect()
         }
-        Grid::Heads(_) => (0..heads)
-            .map(|h| place(vec![Pick::All, Pick::one(h)], (0..t).map(|p| at(p, h)).collect()))
-            .collect(),
-        Grid::HeadPositions(_) => (0..heads)
-            .flat_map(|h| (0..t).map(move |p| (p, h)))
-            .map(|(p, h)| place(vec![Pick::one(p), Pick::one(h)], one(at(p, h))))
-            .collect(),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::backend::cpu::pool::Pool;
 use crate::error::Result;
-use crate::model::config::Config;
+use crate::model::config::{Config, NormKind, NormPlacement, Output};
 use crate::model::observer::{End, Observer, Text};
 use crate::model::site::{Site, Sizes};
 use crate::model::watch::Watch;
 use crate::model::weights::Weights;
+use std::borrow::Cow;
 
 /// Sizes, weights and the threads that compute.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,7 @@ pub struct Subject<'a> {
     pub pool: &'a Pool,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
     /// Sizes of `b` rows as long as `text` has them.
     #[must_use]
     pub fn sizes(&self, text: &Text<'_>, b: usize) -> Sizes {
@@ -44,5 +45,26 @@ impl Subject<'_> {
         let mut observer = Observer::new(self.config, sizes, watch, end, self.pool.threads())?;
         observer.run(self.pool, self.weights, text)?;
         Ok(observer)
+    }
+
+    /// The matrix (V, C) that scores are read with.
+    pub(super) fn head(&self) -> Result<&'a [f32]> {
+        self.weights.get(if self.config.tied_head { "embedding.token" } else { "head.weight" })
+    }
+
+    /// The last norm's weights (C): all 1 where there is no norm.
+    pub(super) fn last_norm(&self) -> Result<Cow<'a, [f32]>> {
+        if self.config.norm == NormKind::None {
+            return Ok(vec![1.0; self.config.width].into());
+        }
+        let prefix = if self.config.has_source() { "decoder." } else { "" };
+        Ok(self.weights.get(&format!("{prefix}norm.weight"))?.into())
+    }
+
+    /// Whether scores are, up to a factor at each position, linear in the stream at its end.
+    pub(super) fn reads_linearly(&self) -> bool {
+        self.config.norm_placement == NormPlacement::Pre
+            && self.config.output == Output::Tokens
+            && !self.config.head_transform
     }
 }

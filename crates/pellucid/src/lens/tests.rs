@@ -2,15 +2,15 @@
 
 use super::fact_edit::{FactEdit, edit, moments};
 use super::fixtures::{induction_head, repeated};
-use super::logit_lens;
 use super::metric::Metric;
 use super::patching::{Grid, Pair, patch};
 use super::subject::Subject;
 use super::sweep::{Cell, Follower, Forecast, Patch, Sweep};
+use super::test_models;
 use super::tracing::{Fact, Restored, Tracing, trace};
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::Config;
+use crate::model::config::{Config, NormKind, NormPlacement};
 use crate::model::edit::{Pick, Region};
 use crate::model::observer::{End, Observer, Text};
 use crate::model::readout::Readout;
@@ -50,6 +50,30 @@ fn close(got: &[f32], want: &[f32], tolerance: f32) {
     }
 }
 
+/// Logits (V) of one vector of the stream (C): the last normalisation, then the head, in f64 loops.
+fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Vec<f32> {
+    let mut x: Vec<f64> = stream.iter().map(|&v| f64::from(v)).collect();
+    let n = x.len() as f64;
+    if config.norm_placement == NormPlacement::Pre && config.norm != NormKind::None {
+        let mean = match config.norm {
+            NormKind::LayerNorm => x.iter().sum::<f64>() / n,
+            NormKind::RmsNorm | NormKind::None => 0.0,
+        };
+        let square = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+        let scale = 1.0 / (square + f64::from(config.norm_epsilon)).sqrt();
+        let weight = weights.get("norm.weight").unwrap();
+        let bias = weights.get("norm.bias").ok();
+        for (i, v) in x.iter_mut().enumerate() {
+            let shift = bias.map_or(0.0, |b| f64::from(b[i]));
+            *v = (*v - mean) * scale * f64::from(weight[i]) + shift;
+        }
+    }
+    let head =
+        weights.get(if config.tied_head { "embedding.token" } else { "head.weight" }).unwrap();
+    let dot = |row: &[f32]| row.iter().zip(&x).map(|(w, v)| f64::from(*w) * v).sum::<f64>() as f32;
+    head.chunks_exact(config.width).map(dot).collect()
+}
+
 #[test]
 fn the_lens_after_the_last_block_reads_the_models_own_logits() {
     for base in [Config::gpt2(), Config::llama()] {
@@ -59,7 +83,7 @@ fn the_lens_after_the_last_block_reads_the_models_own_logits() {
             (observer.value(SITES[0]).unwrap(), observer.value(SITES[2]).unwrap());
         for t in [0, 10] {
             let row = &stream[t * config.width..][..config.width];
-            let read = logit_lens::read(&config, &weights, row).unwrap();
+            let read = read(&config, &weights, row);
             close(&read, &logits[t * config.vocab..][..config.vocab], 1e-3);
         }
         let pool = Pool::new(2);
@@ -68,7 +92,7 @@ fn the_lens_after_the_last_block_reads_the_models_own_logits() {
         let normed = observer.value(SITES[1]).unwrap();
         let mut readout = Readout::new(&config, true, 2).unwrap();
         close(&readout.read(&pool, &weights, normed).unwrap(), logits, 1e-4);
-        assert!(logit_lens::read(&config, &weights, &stream[..5]).is_err());
+        assert!(readout.read(&pool, &weights, &stream[..5]).is_err());
     }
 }
 
@@ -77,8 +101,7 @@ fn whole(subject: Subject<'_>, ids: &[i32], patch: &Patch) -> Vec<f32> {
     let watch = Watch { edit: vec![patch.site], ..Watch::default() };
     let sizes = Sizes { b: 1, t: ids.len(), s: 0 };
     let mut observer = Observer::new(subject.config, sizes, watch, End::Last, 2).unwrap();
-    let region: Vec<Pick> = std::iter::once(Pick::All).chain(patch.region.clone()).collect();
-    observer.change(patch.site, &Region(region), &patch.change).unwrap();
+    observer.change(patch.site, &Region::behind(1, &patch.region), &patch.change).unwrap();
     observer.run(subject.pool, subject.weights, Text::of(ids)).unwrap();
     observer.last_scores().unwrap().to_vec()
 }
@@ -209,6 +232,29 @@ fn a_trace_finds_where_the_induction_head_reads_and_writes() {
     assert!(!found.maps.contains_key(&Restored::FeedForward));
     let nothing = Fact { subject: 3..3, ..fact };
     assert!(trace(subject, &nothing, &how, &mut ()).is_err());
+}
+
+#[test]
+fn what_is_put_back_where_it_stood_changes_nothing() {
+    // Keys of fewer heads are narrower than the stream.
+    let (config, weights) = test_models::random(Config::llama(), 3);
+    let pool = Pool::new(2);
+    let subject = Subject { config: &config, weights: &weights, pool: &pool };
+    let ids = [3, 14, 15, 9, 2, 6];
+    let pair = Pair { clean: &ids, corrupted: &ids };
+    let metric = Metric::Difference { right: 5, wrong: 6 };
+    for grid in [
+        Grid::Positions(Part::K),
+        Grid::Positions(Part::MlpPost),
+        Grid::Heads(Part::V),
+        Grid::Heads(Part::Pattern),
+        Grid::HeadPositions(Part::Z),
+    ] {
+        let map = patch(subject, pair, &metric, grid, &mut ()).unwrap();
+        for value in &map.values {
+            assert!((value - map.corrupted).abs() < 1e-5, "{grid:?}: {map:?}");
+        }
+    }
 }
 
 #[test]

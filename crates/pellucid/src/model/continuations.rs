@@ -2,23 +2,16 @@
 //! token of a continuation is foretold, a few rows at a time, so that logits (B, T, V) never exist.
 
 use super::batch::{Batch, highest};
-use super::builder::{Builder, Purpose, Shape};
 use super::config::{Architecture, Config, Output};
-use super::head;
 use super::reader::{Reader, Wanted};
+use super::readout::{self, Readout};
 use super::stored_weights::StoredWeights;
-use super::transformer::given;
 use super::weights::Weights;
-use crate::autograd::{Plan, RunInfo, Session, Value};
-use crate::backend::buffer::Buffer;
 use crate::backend::cpu::gemm::Precision;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::ops::objective::log_sum_exp;
 use std::sync::OnceLock;
-
-/// Rows of logits at a time.
-const ROWS: usize = 64;
 
 /// Positions whose vectors are held at a time, about.
 const POSITIONS: usize = 8192;
@@ -52,7 +45,7 @@ pub struct Likelihood {
 pub struct Continuations {
     config: Config,
     reader: Reader,
-    head: Head,
+    head: Readout,
 }
 
 /// A request that fits: where its continuation is foretold.
@@ -88,7 +81,8 @@ impl Continuations {
         if let Some(stored) = stored {
             reader = reader.with_stored(stored);
         }
-        Ok(Self { config: config.clone(), reader, head: Head::new(config, stored, threads)? })
+        let head = Readout::build(config, true, stored, threads)?;
+        Ok(Self { config: config.clone(), reader, head })
     }
 
     /// Scores all requests, in their order. Texts that begin alike are read once, texts of like length together;
@@ -126,7 +120,8 @@ impl Continuations {
                 batch = batch.with_source(&sources)?;
             }
             let vectors = self.reader.run(pool, weights, &batch)?;
-            self.head.answer(pool, weights, (&vectors, batch.time), &asked, &mut all)?;
+            let head = (&mut self.head, self.config.width);
+            answer(head, (pool, weights), (&vectors, batch.time), &asked, &mut all)?;
             start = end;
             done += group.iter().map(Vec::len).sum::<usize>();
             progress(done)?;
@@ -212,53 +207,25 @@ fn ask(group: &[Vec<usize>], fitted: &[Fitted<'_>], requests: &[Request]) -> Vec
     asked
 }
 
-/// Vectors to logits.
-#[derive(Debug)]
-struct Head {
-    session: Session,
-    /// The vectors, (ROWS, C).
-    given: Vec<Buffer>,
-    logits: Value,
-    width: usize,
-    vocab: usize,
-}
-
-impl Head {
-    fn new(config: &Config, stored: Option<&StoredWeights>, threads: usize) -> Result<Self> {
-        let shape = Shape { b: ROWS, t: 1, s: usize::from(config.has_source()) };
-        let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, stored)?;
-        let n = ROWS * config.width;
-        let x = given(&mut m, n)?;
-        let logits = head::logits(&mut m, x)?;
-        m.tape.keep(logits);
-        let session = Session::new(Plan::infer(m.tape, threads)?);
-        let given = vec![Buffer::zeros(n)];
-        Ok(Self { session, given, logits, width: config.width, vocab: config.vocab })
-    }
-
-    /// Adds what is asked to the answers; `vectors` are (B, T, C).
-    fn answer(
-        &mut self,
-        pool: &Pool,
-        weights: &Weights,
-        (vectors, time): (&[f32], usize),
-        asked: &[Asked],
-        answers: &mut [Likelihood],
-    ) -> Result<()> {
-        let c = self.width;
-        for asked in asked.chunks(ROWS) {
-            for (to, a) in self.given[0].chunks_exact_mut(c).zip(asked) {
-                to.copy_from_slice(&vectors[(a.row * time + a.position) * c..][..c]);
-            }
-            self.session.swap_states(&mut self.given);
-            let run = self.session.run(pool, weights.data(), None, RunInfo::default());
-            self.session.swap_states(&mut self.given);
-            run?;
-            let logits = self.session.value(self.logits)?;
+/// Adds what is asked to the answers; `vectors` are (B, T, C).
+fn answer(
+    (head, c): (&mut Readout, usize),
+    (pool, weights): (&Pool, &Weights),
+    (vectors, time): (&[f32], usize),
+    asked: &[Asked],
+    answers: &mut [Likelihood],
+) -> Result<()> {
+    let mut given = vec![];
+    for asked in asked.chunks(readout::ROWS) {
+        given.clear();
+        for a in asked {
+            given.extend_from_slice(&vectors[(a.row * time + a.position) * c..][..c]);
+        }
+        head.each(pool, weights, &given, &mut |logits| {
+            let vocab = logits.len() / asked.len();
             let found = vec![OnceLock::new(); asked.len()];
             pool.each(asked.len(), &|i| {
-                let _ =
-                    found[i].set(token(&logits[i * self.vocab..][..self.vocab], asked[i].token));
+                let _ = found[i].set(token(&logits[i * vocab..][..vocab], asked[i].token));
             });
             for (asked, found) in asked.iter().zip(found) {
                 let (log_probability, best) = found.into_inner().unwrap_or((f64::NAN, false));
@@ -266,9 +233,10 @@ impl Head {
                 answer.log_probability += log_probability;
                 answer.greedy &= best;
             }
-        }
-        Ok(())
+            Ok(())
+        })?;
     }
+    Ok(())
 }
 
 /// ln p of a token, and whether it is the most probable, the first of several.

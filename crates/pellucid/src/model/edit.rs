@@ -3,6 +3,7 @@
 use super::site::View;
 use crate::error::{Error, Kind, Result};
 use crate::ops::tap::{Change, Edit};
+use std::ops::Range;
 
 /// Indices along one axis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,48 @@ impl Region {
     #[must_use]
     pub fn of(picks: impl Into<Vec<Pick>>) -> Self {
         Self(picks.into())
+    }
+
+    /// All along the first `axes` axes, then these picks.
+    #[must_use]
+    pub fn behind(axes: usize, picks: &[Pick]) -> Self {
+        Self(std::iter::repeat_n(Pick::All, axes).chain(picks.iter().cloned()).collect())
+    }
+
+    /// Where its elements lie in values of such a shape, in row-major order of the picks; neighbours are one range.
+    ///
+    /// # Errors
+    /// More picks than axes; an index outside its axis, or twice.
+    pub fn ranges(&self, shape: &[usize]) -> Result<Vec<Range<usize>>> {
+        if shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).is_none() {
+            let message = format!("a shape of {shape:?} is beyond the address space");
+            return Err(Error::new(Kind::Shape, "edit", message));
+        }
+        let picks = self.indices("the shape", shape)?;
+        let mut strides = vec![1; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * shape[axis];
+        }
+        let mut all: Vec<Range<usize>> = vec![];
+        let view = View { offset: 0, shape: shape.to_vec(), strides };
+        view.walk(&picks, &mut |range| match all.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => all.push(range),
+        });
+        Ok(all)
+    }
+
+    /// Its elements of values of such a shape, in row-major order of the picks.
+    ///
+    /// # Errors
+    /// As [`Self::ranges`]; values of another number.
+    pub fn take(&self, shape: &[usize], values: &[f32]) -> Result<Vec<f32>> {
+        let ranges = self.ranges(shape)?;
+        if shape.iter().product::<usize>() != values.len() {
+            let message = format!("{} values of shape {shape:?}", values.len());
+            return Err(Error::new(Kind::Shape, "edit", message));
+        }
+        Ok(ranges.into_iter().flat_map(|r| &values[r]).copied().collect())
     }
 
     /// Indices along each axis of a site.
@@ -90,8 +133,8 @@ impl View {
     }
 
     /// Neighbouring elements of the picked ones, in row-major order of the picks.
-    fn walk(&self, picks: &[Vec<usize>], each: &mut dyn FnMut(std::ops::Range<usize>)) {
-        let (last, leading) = picks.split_last().expect("sites have axes");
+    fn walk(&self, picks: &[Vec<usize>], each: &mut dyn FnMut(Range<usize>)) {
+        let Some((last, leading)) = picks.split_last() else { return };
         let mut at = vec![0usize; leading.len()];
         if picks.iter().any(Vec::is_empty) {
             return;
@@ -193,6 +236,24 @@ mod tests {
         let edits = view().edits("z", &Region::of([Pick::one(0)]), &Change::Scale(2.0)).unwrap();
         assert_eq!(edits.len(), 3);
         assert_eq!(edits[1].range, 14..18);
+    }
+
+    #[test]
+    fn a_region_of_a_shape_takes_its_elements() {
+        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let one = Region::of([Pick::All, Pick::one(1), Pick::one(0)]);
+        assert_eq!(one.ranges(&[1, 3, 2, 2]).unwrap(), [4..6]);
+        assert_eq!(one.take(&[1, 3, 2, 2], &values).unwrap(), [4.0, 5.0]);
+        let head = Region::behind(2, &[Pick::one(1)]);
+        assert_eq!(head.ranges(&[1, 3, 2, 2]).unwrap(), [2..4, 6..8, 10..12]);
+        assert_eq!(Region::all().ranges(&[3, 4]).unwrap(), [0..12]);
+        assert_eq!(Region::all().take(&[1, 12], &values).unwrap(), values);
+        let turned = Region::of([Pick::These(vec![2, 0]), Pick::one(1)]);
+        assert_eq!(turned.take(&[3, 4], &values).unwrap(), [9.0, 1.0]);
+        assert!(Region::all().ranges(&[]).unwrap().is_empty());
+        assert!(Region::all().ranges(&[3, 0]).unwrap().is_empty());
+        assert!(Region::all().ranges(&[usize::MAX, 2]).is_err());
+        assert!(one.ranges(&[1, 1, 2]).is_err() && one.take(&[3, 2, 3], &values).is_err());
     }
 
     #[test]

@@ -127,12 +127,6 @@ impl Observer {
         end: End,
         (stored, threads): (Option<&StoredWeights>, usize),
     ) -> Result<Self> {
-        for site in watch.all() {
-            if let Some(why) = site.missing(config) {
-                let message = format!("{site} would not fire: {why}");
-                return Err(Error::new(Kind::Input, "observe", message));
-            }
-        }
         let Sizes { b, t, s } = sizes;
         let purpose = Purpose::Observe;
         let mut m = Builder::new(config, Shape { b, t, s }, purpose, Precision::F32, stored)?;

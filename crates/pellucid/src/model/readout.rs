@@ -5,6 +5,7 @@ use super::config::{Config, NormPlacement};
 use super::head;
 use super::norm::norm;
 use super::parameters::stacks;
+use super::stored_weights::StoredWeights;
 use super::transformer::given;
 use super::weights::Weights;
 use crate::autograd::{Plan, RunInfo, Session, Value};
@@ -14,7 +15,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 
 /// Vectors at a time.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// Scores of vectors, a few at a time.
 #[derive(Debug)]
@@ -32,9 +33,19 @@ impl Readout {
     /// # Errors
     /// A model without a head for tokens.
     pub fn new(config: &Config, normalised: bool, threads: usize) -> Result<Self> {
+        Self::build(config, normalised, None, threads)
+    }
+
+    /// As [`Self::new`]; the head's matrix may be stored.
+    pub(super) fn build(
+        config: &Config,
+        normalised: bool,
+        stored: Option<&StoredWeights>,
+        threads: usize,
+    ) -> Result<Self> {
         let shape = Shape { b: ROWS, t: 1, s: usize::from(config.has_source()) };
         let (width, vocab) = (config.width, config.outputs());
-        let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, None)?;
+        let mut m = Builder::new(config, shape, Purpose::Observe, Precision::F32, stored)?;
         m.stack = stacks(config)[usize::from(config.has_source())];
         let mut x = given(&mut m, ROWS * config.width)?;
         if config.norm_placement == NormPlacement::Pre && !normalised {

@@ -5,6 +5,7 @@
 
 use super::absent::absent;
 use super::config::{Architecture, Config, Output};
+use crate::error::{Error, Kind, Result};
 use std::fmt;
 
 /// Which stack a site is in.
@@ -245,6 +246,22 @@ impl Site {
             return Some(format!("blocks are numbered 0..{layers}"));
         }
         absent(config, self).map(Into::into)
+    }
+
+    /// The model has this site.
+    ///
+    /// # Errors
+    /// Its name, and why it would not fire.
+    pub fn demand(self, config: &Config, operation: &'static str) -> Result<()> {
+        match self.missing(config) {
+            None => Ok(()),
+            Some(why) => self.silent(operation, &why),
+        }
+    }
+
+    /// Refuses it.
+    pub(super) fn silent(self, operation: &'static str, why: &str) -> Result<()> {
+        Err(Error::new(Kind::Input, operation, format!("{self} would not fire: {why}")))
     }
 
     /// Sizes of its axes, in the order of [`Part::axes`].

@@ -35,9 +35,8 @@ pub(super) fn put(seen: &Seen, config: &Config, sizes: Sizes, all: &[Standing]) 
             return Err(Error::new(Kind::Input, "standing change", message)
                 .hint("hook_z, a stream or a neuron can be changed at every position"));
         }
-        let region: Vec<Pick> = [Pick::All, Pick::All].into_iter().chain(picks.clone()).collect();
         let view = site.view(config, sizes);
-        let edits = view.edits(&site.to_string(), &Region(region), change)?;
+        let edits = view.edits(&site.to_string(), &Region::behind(2, picks), change)?;
         let slot = seen.slots.iter().find(|(s, _)| *s == site.base());
         let Some((_, slot)) = slot else {
             let message = format!("{site} would not fire in such a run");

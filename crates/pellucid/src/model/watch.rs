@@ -7,7 +7,7 @@
 use super::builder::Builder;
 use super::site::{Part, Side, Site};
 use crate::autograd::Value;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ops::tap::{Shared, Tap};
 
 /// Sites whose values are read, changed, or whose gradients are read.
@@ -142,11 +142,9 @@ impl Builder<'_> {
             if fires {
                 continue;
             }
-            let why = site.missing(self.config).unwrap_or_else(|| {
-                "this run does not compute it on its own: watch a run over the whole text".into()
-            });
-            let message = format!("{site} would not fire: {why}");
-            return Err(Error::new(Kind::Input, "observe", message));
+            site.demand(self.config, "observe")?;
+            let why = "this run does not compute it on its own: watch a run over the whole text";
+            return site.silent("observe", why);
         }
         Ok(())
     }

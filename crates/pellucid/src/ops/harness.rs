@@ -16,6 +16,14 @@ pub struct Values {
     pub params: Vec<Vec<f64>>,
 }
 
+impl Values {
+    /// Without integers.
+    #[must_use]
+    pub fn of(inputs: &[Vec<f64>], params: &[Vec<f64>]) -> Self {
+        Self { inputs: inputs.to_vec(), params: params.to_vec(), ints: vec![] }
+    }
+}
+
 /// Gradients in f64.
 #[derive(Clone, Debug, Default)]
 pub struct Gradients {
@@ -185,6 +193,32 @@ pub fn produce(
         }
     }
     Produced { outputs, d_inputs, d_params }
+}
+
+/// Runs an operation once each way with threads of its own; gradients are overwritten.
+#[must_use]
+pub fn ran(op: &dyn Op, values: &Values, d: &[f64], threads: usize) -> Produced {
+    produce(op, values, &[d.to_vec()], RunInfo::default(), &Pool::new(threads), None)
+}
+
+/// `n` random normal numbers.
+#[must_use]
+pub fn normal(key: u64, n: usize) -> Vec<f64> {
+    let mut random = Random::new(key, 0);
+    (0..n).map(|_| f64::from(random.normal())).collect()
+}
+
+/// The same numbers in f64.
+#[must_use]
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+/// Two fast paths to one value: demands errors of at most `tolerance` of the largest magnitude (at least 1e-3).
+#[cfg(test)]
+pub(crate) fn close(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
+    let e = error(got, &wide(want), 0.0);
+    assert!(e <= tolerance, "{what}: off by {e:.2e}");
 }
 
 /// Largest error of `got` against `want + base`, relative to the largest finite magnitude of `want`; NaN if any is.

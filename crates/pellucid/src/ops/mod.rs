@@ -49,6 +49,8 @@ pub mod rotary;
 pub mod scale;
 /// Run-time dispatch among instruction sets, and elementary functions that vectorise.
 pub mod simd;
+/// What a tape and whoever asked share.
+pub mod slot;
 /// The loss of regression.
 pub mod squared_error;
 /// A place where somebody stands.

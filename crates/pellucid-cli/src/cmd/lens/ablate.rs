@@ -78,7 +78,7 @@ impl Ablate {
             .collect();
         let json = json!({ "loss": found.whole, "without": all });
         let rows = (0..config.layers).map(|l| format!("block {l}")).collect();
-        let picture = HeatMap { title: title.clone(), rows, columns, values };
+        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
         self.output.show(&Finding {
             title,
             text,

@@ -37,6 +37,7 @@ impl Circuits {
                 rows: (0..layers).map(|l| format!("block {l}")).collect(),
                 columns: (0..h).map(|i| format!("head {i}")).collect(),
                 values: values.clone(),
+                ..HeatMap::default()
             });
         }
         let n = layers * h;
@@ -57,6 +58,7 @@ impl Circuits {
                 rows: (0..n).map(name).collect(),
                 columns: (0..n).map(name).collect(),
                 values: scores.clone(),
+                ..HeatMap::default()
             });
         }
         let title = "What heads would do by their weights".into();

@@ -61,7 +61,8 @@ impl Context {
         let json = json!({ "score": found.score.value, "error": found.score.error, "tokens": [early, late],
             "early": found.early.value, "late": found.late.value, "windows": found.samples, "curve": found.curve });
         let rows = vec!["loss".into()];
-        let pictures = vec![HeatMap { title: title.clone(), rows, columns, values }];
+        let pictures =
+            vec![HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() }];
         self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })
     }
 }

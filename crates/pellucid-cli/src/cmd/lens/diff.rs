@@ -73,6 +73,7 @@ impl Diff {
             rows: (0..layers).map(|l| format!("block {l}")).collect(),
             columns: (0..heads).map(|h| format!("head {h}")).collect(),
             values,
+            full: None,
         };
         self.output.show(&Finding {
             title,

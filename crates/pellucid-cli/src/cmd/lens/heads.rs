@@ -53,6 +53,7 @@ impl Heads {
             rows: (0..config.layers).map(|l| format!("block {l}")).collect(),
             columns: (0..found.heads).map(|h| format!("head {h}")).collect(),
             values: found.scores.iter().map(pick).collect(),
+            full: None,
         };
         let mut pictures = vec![
             of("looks at the token before", &|s| s.previous.value),

@@ -50,7 +50,13 @@ impl Inputs {
         let json = json!({ "tokens": columns, "shares": found.tokens, "value": found.value,
             "baseline": found.baseline, "completeness_error": found.completeness_error() });
         let rows = vec!["share".into()];
-        let picture = HeatMap { title: title.clone(), rows, columns, values: found.tokens };
+        let picture = HeatMap {
+            title: title.clone(),
+            rows,
+            columns,
+            values: found.tokens,
+            ..HeatMap::default()
+        };
         self.output.show(&Finding {
             title,
             text,
@@ -85,7 +91,13 @@ impl Rollout {
                 .to_owned();
         let json = json!({ "tokens": names, "blocks": blocks.iter().map(|b| b.chunks(ids.len()).collect::<Vec<_>>()).collect::<Vec<_>>() });
         let values = blocks.last().cloned().unwrap_or_default();
-        let picture = HeatMap { title: title.clone(), rows: names.clone(), columns: names, values };
+        let picture = HeatMap {
+            title: title.clone(),
+            rows: names.clone(),
+            columns: names,
+            values,
+            ..HeatMap::default()
+        };
         self.output.show(&Finding { title, pictures: vec![picture], json, ..Finding::default() })
     }
 }

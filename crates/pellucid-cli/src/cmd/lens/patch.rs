@@ -83,7 +83,7 @@ impl PatchCommand {
             "values": map.values.chunks(map.columns).collect::<Vec<_>>() });
         let (rows, values) = (map.rows.clone(), map.shares());
         demand_different(metric, map)?;
-        let picture = HeatMap { title: title.clone(), rows, columns, values };
+        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
         self.output.show(&Finding {
             title,
             text,

@@ -59,7 +59,8 @@ impl Superposition {
         let json = json!({ "loss": loss, "lengths": norms, "dimensionality": room, "directions": directions,
             "products": products.chunks(n).collect::<Vec<_>>() });
         let (rows, columns, values) = (names.clone(), names, products);
-        let pictures = vec![HeatMap { title: title.clone(), rows, columns, values }];
+        let pictures =
+            vec![HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() }];
         self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })
     }
 }

@@ -105,6 +105,7 @@ pub(crate) fn finding(opened: &Opened, fact: &Fact, found: &Trace) -> Finding {
             rows: (0..values.len() / t).map(|l| format!("block {l}")).collect(),
             columns: columns.clone(),
             values: values.iter().map(|v| v - found.corrupted).collect(),
+            full: None,
         });
     }
     let maps: serde_json::Map<String, serde_json::Value> = found

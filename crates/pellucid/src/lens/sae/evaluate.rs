@@ -78,9 +78,7 @@ impl Sums {
 
 /// The site's vectors are as wide as the autoencoder's.
 fn demand_fit(subject: Subject<'_>, sae: &Sae, site: Site) -> Result<()> {
-    if let Some(why) = site.missing(subject.config) {
-        return Err(Error::new(Kind::Input, "evaluate sae", format!("{site}: {why}")));
-    }
+    site.demand(subject.config, "evaluate sae")?;
     let shape = site.shape(subject.config, Sizes { b: 1, t: 1, s: 0 });
     let width: usize = shape[2..].iter().product();
     if site.part.axes().starts_with("BT") && width == sae.config.d_in {

@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(subject: Subject<'a>) -> Result<Self> {
         let Subject { config, weights, .. } = subject;
         Ok(Self {
-            head: weights.get(if config.tied_head { "embedding.token" } else { "head.weight" })?,
+            head: subject.head()?,
             head_bias: weights.get("head.bias").unwrap_or_default(),
             weight: weights.get("norm.weight")?,
             bias: weights.get("norm.bias").unwrap_or_default(),

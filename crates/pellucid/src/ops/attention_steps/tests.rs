@@ -4,26 +4,12 @@ use super::*;
 use crate::autograd::{Op, RunInfo};
 use crate::backend::cpu::pool::Pool;
 use crate::ops::attention::{CrossAttention, Mask, RelativeBias, Rule, SelfAttention};
-use crate::ops::harness::{Produced, Values, produce};
+use crate::ops::harness::{Values, close, normal, ran, wide};
 use crate::ops::spoil::Spoil;
-use crate::tensor::random::Random;
 
 #[test]
 fn every_case_against_reference_finite_differences_and_wrong_kernels() {
     cases::cases().iter().for_each(|case| case.check().unwrap());
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
-}
-
-fn normal(key: u64, n: usize) -> Vec<f64> {
-    let mut random = Random::new(key, 3);
-    (0..n).map(|_| random.normal().into()).collect()
-}
-
-fn ran(op: &dyn Op, values: &Values, d: &[f64], threads: usize) -> Produced {
-    produce(op, values, &[d.to_vec()], RunInfo::default(), &Pool::new(threads), None)
 }
 
 /// A pair of forms of the same attention, and what they read.
@@ -55,14 +41,6 @@ impl Both {
     }
 }
 
-fn close(what: &str, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let largest = want.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (g, w) in got.iter().zip(want) {
-        assert!((g - w).abs() <= 5e-6 * largest, "{what}: {g} instead of {w}");
-    }
-}
-
 fn of_self(dims: AttentionDims, rule: Rule, lengths: &[i32]) -> (Both, SelfAttention) {
     let fused = SelfAttention::new(dims, rule).unwrap();
     let values = Values {
@@ -82,14 +60,14 @@ fn agree(name: &str, both: &Both, pattern: impl Fn(&Values) -> Vec<f32>) {
     let dz = normal(4, both.fused.outputs()[0]);
     let fused = ran(both.fused.as_ref(), &both.values, &dz, 2);
     let (p, z, d_inputs, d_params) = both.steps(&dz, 2);
-    close(&format!("{name}: pattern"), &p, &pattern(&both.values));
-    close(&format!("{name}: z"), &z, &fused.outputs[0]);
+    close(&format!("{name}: pattern"), &p, &pattern(&both.values), 5e-6);
+    close(&format!("{name}: z"), &z, &fused.outputs[0], 5e-6);
     for (got, want) in d_inputs.iter().zip(&fused.d_inputs) {
-        close(&format!("{name}: d_inputs"), got, want);
+        close(&format!("{name}: d_inputs"), got, want, 5e-6);
     }
     assert_eq!(d_params.len(), fused.d_params.len());
     for (got, want) in d_params.iter().zip(&fused.d_params) {
-        close(&format!("{name}: d_table"), got, want);
+        close(&format!("{name}: d_table"), got, want, 5e-6);
     }
 }
 

@@ -1,27 +1,10 @@
 use super::*;
-use crate::autograd::RunInfo;
-use crate::backend::cpu::pool::Pool;
-use crate::ops::harness::{Produced, Values, produce};
+use crate::ops::harness::{Values, close, normal, ran, wide};
 use crate::ops::linear::Linear;
-use crate::tensor::random::Random;
 
 #[test]
 fn cases_hold() {
     cases::cases().iter().for_each(|case| case.check().unwrap());
-}
-
-fn normal(key: u64, n: usize) -> Vec<f64> {
-    let mut random = Random::new(key, 0);
-    (0..n).map(|_| f64::from(random.normal())).collect()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
-}
-
-fn ran(op: &dyn Op, x: &[f64], params: &[Vec<f64>], d: &[f64], threads: usize) -> Produced {
-    let values = Values { inputs: vec![x.to_vec()], ints: vec![], params: params.to_vec() };
-    produce(op, &values, &[d.to_vec()], RunInfo::default(), &Pool::new(threads), None)
 }
 
 /// `(y, dz, gradients of W_O and, if any, the bias)` of the two steps.
@@ -36,19 +19,12 @@ fn steps(
     let results = HeadResults::new(n, h, d, c).unwrap();
     let sum = SumHeads::new(n, h, c, params.len() == 2).unwrap();
     let nothing = vec![0.0; n * h * c];
-    let between = wide(&ran(&results, z, &params[..1], &nothing, threads).outputs[0]);
-    let mut last = ran(&sum, &between, &params[1..], dy, threads);
-    let mut first = ran(&results, z, &params[..1], &wide(&last.d_inputs[0]), threads);
+    let read = Values::of(&[z.to_vec()], &params[..1]);
+    let between = wide(&ran(&results, &read, &nothing, threads).outputs[0]);
+    let mut last = ran(&sum, &Values::of(&[between], &params[1..]), dy, threads);
+    let mut first = ran(&results, &read, &wide(&last.d_inputs[0]), threads);
     first.d_params.extend(last.d_params);
     (last.outputs.remove(0), first.d_inputs.remove(0), first.d_params)
-}
-
-fn close(what: &str, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let largest = want.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (g, w) in got.iter().zip(want) {
-        assert!((g - w).abs() <= 3e-6 * largest, "{what}: {g} instead of {w}");
-    }
 }
 
 #[test]
@@ -58,13 +34,13 @@ fn two_steps_are_the_projection() {
         let linear = Linear { bias, ..Linear::new(70, 5 * 16, 48) };
         let (z, dy) = (normal(1, 70 * 5 * 16), normal(2, 70 * 48));
         let params: Vec<_> = linear.params().iter().map(|&n| normal(n as u64, n)).collect();
-        let want = ran(&linear, &z, &params, &dy, 2);
+        let want = ran(&linear, &Values::of(std::slice::from_ref(&z), &params), &dy, 2);
         let (y, dz, d_params) = steps(sizes, &z, &params, &dy, 2);
-        close("y", &y, &want.outputs[0]);
-        close("dz", &dz, &want.d_inputs[0]);
+        close("y", &y, &want.outputs[0], 3e-6);
+        close("dz", &dz, &want.d_inputs[0], 3e-6);
         assert_eq!(d_params.len(), want.d_params.len());
         for (got, want) in d_params.iter().zip(&want.d_params) {
-            close("d_params", got, want);
+            close("d_params", got, want, 3e-6);
         }
     }
 }

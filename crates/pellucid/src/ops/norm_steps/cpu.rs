@@ -54,6 +54,19 @@ multiversion! {
     }
 }
 
+/// Gives `each` rows of `data` (N, C), shared out among threads.
+fn rows(pool: &Pool, dims: NormDims, data: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let NormDims { n, c } = dims;
+    assert_eq!(data.len(), n * c);
+    let out = Ptr(data.as_mut_ptr());
+    pool.split(n, 1, &|rows| {
+        for row in rows {
+            // SAFETY: each row belongs to one range; data has n rows of c, checked above.
+            each(row, unsafe { out.slice(row * c, c) });
+        }
+    });
+}
+
 /// scale (N) from x (N, C).
 pub(super) fn scale(
     pool: &Pool,
@@ -62,15 +75,9 @@ pub(super) fn scale(
     x: &[f32],
     scale: &mut [f32],
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(scale.len(), n);
-    let out = Ptr(scale.as_mut_ptr());
-    pool.split(n, 1, &|rows| {
-        // SAFETY: ranges of rows are disjoint; scale has n, checked above.
-        let scale = unsafe { out.slice(rows.start, rows.len()) };
-        for (scale, x) in scale.iter_mut().zip(x[rows.start * c..].chunks_exact(c)) {
-            *scale = size(x, mean(x, centred), eps);
-        }
+    rows(pool, NormDims { c: 1, ..dims }, scale, &|row, scale| {
+        let x = &x[row * dims.c..][..dims.c];
+        scale[0] = size(x, mean(x, centred), eps);
     });
 }
 
@@ -82,58 +89,25 @@ pub(super) fn d_scale(
     (x, scale, d): (&[f32], &[f32], &[f32]),
     dx: &mut Grad<'_>,
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(dx.data.len(), n * c);
-    let (out, more) = (Ptr(dx.data.as_mut_ptr()), dx.accumulate);
-    pool.split(n, 1, &|rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range; dx has n rows of c, checked above.
-            let dx = unsafe { out.slice(row * c, c) };
-            let x = &x[row * c..][..c];
-            shifted(x, mean(x, centred), d[row] / (c as f32 * scale[row]), dx, more);
-        }
+    let (c, more) = (dims.c, dx.accumulate);
+    rows(pool, dims, dx.data, &|row, dx| {
+        let x = &x[row * c..][..c];
+        shifted(x, mean(x, centred), d[row] / (c as f32 * scale[row]), dx, more);
     });
 }
 
-/// `y = (x - mean) / scale`.
+/// `y = (x - mean) / scale`, or `+=`. Its gradient `dx = (dy - mean of dy) / scale` is the same of dy.
 pub(super) fn normalise(
     pool: &Pool,
     dims: NormDims,
     centred: bool,
     (x, scale): (&[f32], &[f32]),
-    y: &mut [f32],
+    y: &mut Grad<'_>,
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(y.len(), n * c);
-    let out = Ptr(y.as_mut_ptr());
-    pool.split(n, 1, &|rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range; y has n rows of c, checked above.
-            let y = unsafe { out.slice(row * c, c) };
-            let x = &x[row * c..][..c];
-            shifted(x, mean(x, centred), 1.0 / scale[row], y, false);
-        }
-    });
-}
-
-/// `dx = (dy - mean of dy) / scale`, which is [`normalise`] of dy; with `accumulate` added.
-pub(super) fn d_normalise(
-    pool: &Pool,
-    dims: NormDims,
-    centred: bool,
-    (dy, scale): (&[f32], &[f32]),
-    dx: &mut Grad<'_>,
-) {
-    let NormDims { n, c } = dims;
-    assert_eq!(dx.data.len(), n * c);
-    let (out, more) = (Ptr(dx.data.as_mut_ptr()), dx.accumulate);
-    pool.split(n, 1, &|rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range; dx has n rows of c, checked above.
-            let dx = unsafe { out.slice(row * c, c) };
-            let dy = &dy[row * c..][..c];
-            shifted(dy, mean(dy, centred), 1.0 / scale[row], dx, more);
-        }
+    let more = y.accumulate;
+    rows(pool, dims, y.data, &|row, y| {
+        let x = &x[row * dims.c..][..dims.c];
+        shifted(x, mean(x, centred), 1.0 / scale[row], y, more);
     });
 }
 
@@ -145,17 +119,11 @@ pub(super) fn d_scale_of_normalise(
     (x, scale, dy): (&[f32], &[f32], &[f32]),
     d: &mut Grad<'_>,
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(d.data.len(), n);
-    let (out, more) = (Ptr(d.data.as_mut_ptr()), d.accumulate);
-    pool.split(n, 1, &|rows| {
-        // SAFETY: ranges of rows are disjoint; d has n, checked above.
-        let d = unsafe { out.slice(rows.start, rows.len()) };
-        for (row, d) in rows.zip(d) {
-            let (x, dy, scale) = (&x[row * c..][..c], &dy[row * c..][..c], scale[row]);
-            let value = -along(x, dy, mean(x, centred)) / scale / scale;
-            *d = if more { *d + value } else { value };
-        }
+    let (c, more) = (dims.c, d.accumulate);
+    rows(pool, NormDims { c: 1, ..dims }, d.data, &|row, d| {
+        let (x, dy, scale) = (&x[row * c..][..c], &dy[row * c..][..c], scale[row]);
+        let value = -along(x, dy, mean(x, centred)) / scale / scale;
+        d[0] = if more { d[0] + value } else { value };
     });
 }
 
@@ -167,15 +135,8 @@ pub(super) fn affine(
     (weight, bias): (&[f32], &[f32]),
     y: &mut [f32],
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(y.len(), n * c);
-    let out = Ptr(y.as_mut_ptr());
-    pool.split(n, 1, &|rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range; y has n rows of c, checked above.
-            weighted(&x[row * c..][..c], weight, bias, unsafe { out.slice(row * c, c) });
-        }
-    });
+    let c = dims.c;
+    rows(pool, dims, y, &|row, y| weighted(&x[row * c..][..c], weight, bias, y));
 }
 
 /// `dx = dy·weight`, or `+=`.
@@ -185,16 +146,10 @@ pub(super) fn d_affine(
     (dy, weight): (&[f32], &[f32]),
     dx: &mut Grad<'_>,
 ) {
-    let NormDims { n, c } = dims;
-    assert_eq!(dx.data.len(), n * c);
-    let (out, more) = (Ptr(dx.data.as_mut_ptr()), dx.accumulate);
-    pool.split(n, 1, &|rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range; dx has n rows of c, checked above.
-            let dx = unsafe { out.slice(row * c, c) };
-            let dy = &dy[row * c..][..c];
-            if more { add_product(dy, weight, dx) } else { weighted(dy, weight, &[], dx) }
-        }
+    let (c, more) = (dims.c, dx.accumulate);
+    rows(pool, dims, dx.data, &|row, dx| {
+        let dy = &dy[row * c..][..c];
+        if more { add_product(dy, weight, dx) } else { weighted(dy, weight, &[], dx) }
     });
 }
 
@@ -216,16 +171,11 @@ pub(super) fn d_weight(
 ) {
     let NormDims { n, c } = dims;
     let partial = &mut scratch[..sums(dims)];
-    let out = Ptr(partial.as_mut_ptr());
-    pool.split(n.div_ceil(BLOCK), 1, &|blocks| {
-        for block in blocks {
-            // SAFETY: each block belongs to one range; partial has c for each, sliced above.
-            let sums = unsafe { out.slice(block * c, c) };
-            sums.fill(0.0);
-            let rows = block * BLOCK * c..((block + 1) * BLOCK).min(n) * c;
-            let rows = x[rows.clone()].chunks_exact(c).zip(dy[rows].chunks_exact(c));
-            rows.for_each(|(x, dy)| add_product(x, dy, sums));
-        }
+    rows(pool, NormDims { n: n.div_ceil(BLOCK), c }, partial, &|block, sums| {
+        sums.fill(0.0);
+        let some = block * BLOCK * c..((block + 1) * BLOCK).min(n) * c;
+        let some = x[some.clone()].chunks_exact(c).zip(dy[some].chunks_exact(c));
+        some.for_each(|(x, dy)| add_product(x, dy, sums));
     });
     add_blocks(pool, partial, d.data, d.accumulate);
 }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use affine::Affine;
 
-use crate::autograd::{Backward, Forward, Needs, Op};
+use crate::autograd::{Backward, Forward, Grad, Needs, Op};
 use crate::error::{Error, Kind, Result};
 use crate::ops::norm::NormDims;
 
@@ -128,13 +128,14 @@ impl Op for Normalise {
     }
     fn forward(&self, mut x: Forward<'_>) -> Result<()> {
         let read = (x.inputs[0], x.inputs[1]);
-        cpu::normalise(x.pool, self.dims, self.centred, read, x.outputs[0]);
+        let mut y = Grad { data: x.outputs[0], accumulate: false };
+        cpu::normalise(x.pool, self.dims, self.centred, read, &mut y);
         Ok(())
     }
     fn backward(&self, mut x: Backward<'_>) -> Result<()> {
         let (of_x, scale, dy) = (x.inputs[0], x.inputs[1], x.d_outputs[0]);
         if let Some(dx) = &mut x.d_inputs[0] {
-            cpu::d_normalise(x.pool, self.dims, self.centred, (dy, scale), dx);
+            cpu::normalise(x.pool, self.dims, self.centred, (dy, scale), dx);
         }
         if let Some(d) = &mut x.d_inputs[1] {
             let read = (of_x, scale, dy);

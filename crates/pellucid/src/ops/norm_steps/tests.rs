@@ -1,33 +1,10 @@
 use super::*;
-use crate::autograd::RunInfo;
-use crate::backend::cpu::pool::Pool;
-use crate::ops::harness::{Produced, Values, produce};
+use crate::ops::harness::{Values, close, normal, ran, wide};
 use crate::ops::norm::{LayerNorm, RmsNorm};
-use crate::tensor::random::Random;
 
 #[test]
 fn cases_hold() {
     cases::cases().iter().for_each(|case| case.check().unwrap());
-}
-
-fn normal(key: u64, n: usize) -> Vec<f64> {
-    let mut random = Random::new(key, 0);
-    (0..n).map(|_| f64::from(random.normal())).collect()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
-}
-
-fn ran(
-    op: &dyn Op,
-    inputs: &[Vec<f64>],
-    params: &[Vec<f64>],
-    d: &[f64],
-    threads: usize,
-) -> Produced {
-    let values = Values { inputs: inputs.to_vec(), ints: vec![], params: params.to_vec() };
-    produce(op, &values, &[d.to_vec()], RunInfo::default(), &Pool::new(threads), None)
 }
 
 /// `(y, dx, gradients of the parameters)` of the three steps.
@@ -43,23 +20,15 @@ fn steps(
     let normalise = Normalise::new(dims, centred).unwrap();
     let affine = Affine::new(dims, params.len() == 2).unwrap();
     let nothing = vec![0.0; dims.n];
-    let x = x.to_vec();
-    let scale = wide(&ran(&size, std::slice::from_ref(&x), &[], &nothing, threads).outputs[0]);
-    let both = [x.clone(), scale];
-    let between = wide(&ran(&normalise, &both, &[], dy, threads).outputs[0]);
-    let mut last = ran(&affine, &[between], params, dy, threads);
-    let middle = ran(&normalise, &both, &[], &wide(&last.d_inputs[0]), threads);
-    let first = ran(&size, &[x], &[], &wide(&middle.d_inputs[1]), threads);
+    let of_size = Values::of(&[x.to_vec()], &[]);
+    let scale = wide(&ran(&size, &of_size, &nothing, threads).outputs[0]);
+    let both = Values::of(&[x.to_vec(), scale], &[]);
+    let between = wide(&ran(&normalise, &both, dy, threads).outputs[0]);
+    let mut last = ran(&affine, &Values::of(&[between], params), dy, threads);
+    let middle = ran(&normalise, &both, &wide(&last.d_inputs[0]), threads);
+    let first = ran(&size, &of_size, &wide(&middle.d_inputs[1]), threads);
     let dx = middle.d_inputs[0].iter().zip(&first.d_inputs[0]).map(|(a, b)| a + b).collect();
     (last.outputs.remove(0), dx, last.d_params)
-}
-
-fn close(what: &str, got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let largest = want.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (g, w) in got.iter().zip(want) {
-        assert!((g - w).abs() <= 3e-6 * largest, "{what}: {g} instead of {w}");
-    }
 }
 
 #[test]
@@ -77,13 +46,14 @@ fn three_steps_are_the_fused_norms() {
             let (x, dy) =
                 (x.iter().map(|&x| f64::from(x as f32)).collect::<Vec<_>>(), normal(2, n * c));
             let params: Vec<_> = op.params().iter().map(|&c| normal(c as u64, c)).collect();
-            let want = ran(op.as_ref(), std::slice::from_ref(&x), &params, &dy, 2);
+            let read = Values::of(std::slice::from_ref(&x), &params);
+            let want = ran(op.as_ref(), &read, &dy, 2);
             let (y, dx, d_params) = steps(dims, (1e-3, centred), &x, &params, &dy, 2);
-            close("y", &y, &want.outputs[0]);
-            close("dx", &dx, &want.d_inputs[0]);
+            close("y", &y, &want.outputs[0], 3e-6);
+            close("dx", &dx, &want.d_inputs[0], 3e-6);
             assert_eq!(d_params.len(), want.d_params.len());
             for (got, want) in d_params.iter().zip(&want.d_params) {
-                close("d_params", got, want);
+                close("d_params", got, want, 3e-6);
             }
         }
     }

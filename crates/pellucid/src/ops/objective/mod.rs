@@ -15,7 +15,6 @@ pub(crate) use cpu::log_sum_exp;
 
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::error::{Error, Kind, Result};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod cpu;
 /// The definition, in f64.
@@ -57,15 +56,7 @@ pub struct Slot {
 }
 
 /// A slot that a tape and whoever asks share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Slot>>);
-
-impl Shared {
-    /// The slot. Nobody holds it while a tape runs.
-    pub fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub type Shared = super::slot::Shared<Slot>;
 
 /// The operation; see the module.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@
 use crate::autograd::{Backward, Forward, Needs, Op};
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 mod cpu;
 /// The definition, in f64.
@@ -63,15 +63,7 @@ pub struct Slot {
 }
 
 /// A slot that a tape and whoever asked share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Slot>>);
-
-impl Shared {
-    /// The slot. Nobody holds it while a tape runs.
-    pub fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub type Shared = super::slot::Shared<Slot>;
 
 /// The operation; see the module.
 #[derive(Clone, Debug)]
