@@ -16,7 +16,8 @@
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Config, Core, NormKind, NormPlacement, Output};
-use nalgebra::{DMatrix, Schur};
+use crate::tensor::random::Random;
+use nalgebra::{DMatrix, DVector, Schur};
 
 /// Steps of the search for eigenvalues, for each.
 const STEPS: usize = 1000;
@@ -170,11 +171,20 @@ fn copying(m: DMatrix<f64>) -> Result<f64> {
         return Err(none().hint("the weights hold numbers that are not finite"));
     }
     let most = STEPS * m.nrows();
-    let schur = Schur::try_new(m, f64::EPSILON, most).ok_or_else(none)?;
+    let schur = Schur::try_new(turned(m), f64::EPSILON, most).ok_or_else(none)?;
     let all = schur.complex_eigenvalues();
     let length: f64 = all.iter().map(|z| z.norm()).sum();
     // A head that writes nothing copies nothing.
     Ok(if length == 0.0 { 0.0 } else { all.iter().map(|z| z.re).sum::<f64>() / length })
+}
+
+/// The same matrix seen from elsewhere: the search goes round in circles on exact permutations.
+fn turned(m: DMatrix<f64>) -> DMatrix<f64> {
+    let n = m.nrows();
+    let mut random = Random::new(1, 0);
+    let v = DVector::from_fn(n, |_, _| f64::from(random.normal())).normalize();
+    let mirror = DMatrix::identity(n, n) - &v * v.transpose() * 2.0;
+    &mirror * m * &mirror
 }
 
 /// What composition divides by and multiplies with, made once for each head.

@@ -117,7 +117,7 @@ fn every_law_has_been_seen_to_fail() {
         (16, Part::Pattern, f32::NAN),
         (18, Part::ResidPre, 0.0),
         (19, Part::ResidPre, 0.5),
-        (20, Part::Pattern, 0.5),
+        (20, Part::UnembedOut, -1.0),
     ];
     for (number, part, factor) in wrong {
         lies::tell(Some(Box::new(move |site, captured, gradient, x| {
