@@ -119,7 +119,9 @@ impl SweepArgs {
     pub(crate) fn follow(&self, opened: &Opened, mut question: Value) -> Result<Told> {
         let Some(path) = &self.resume else { return Ok(Told::new()) };
         question["weights"] = opened.model.weights.fingerprint().into();
-        Ok(Told { ledger: Some(Ledger::open(path, &question)?), ..Told::new() })
+        let mut told = Told::new();
+        told.ledger = Some(Ledger::open(path, &question)?);
+        Ok(told)
     }
 }
 
