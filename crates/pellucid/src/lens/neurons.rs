@@ -6,8 +6,9 @@
 use super::integrate::{At, integrate};
 use super::metric::Metric;
 use super::rows::{Runner, batches};
+use super::solve::product;
 use super::subject::Subject;
-use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use crate::backend::cpu::gemm::Mat;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Config, NormKind};
 use crate::model::site::{Part, Site};
@@ -145,9 +146,8 @@ pub fn values(
     }
     let head = subject.head()?;
     let mut scores = vec![0.0f32; neurons.len() * v];
-    let dims = GemmDims { m: neurons.len(), n: v, k: c };
-    let (a, b) = (Mat::rows(&columns, c), Mat::rows(head, c).t());
-    gemm(pool, Precision::F32, dims, a, b, &mut scores, v, false, None);
+    let parts = (Mat::rows(&columns, c), Mat::rows(head, c).t());
+    product(pool, (neurons.len(), v, c), parts, &mut scores, false);
     let value = |(scores, &neuron): (&[f32], &usize)| {
         let mut order: Vec<u32> = (0..v as u32).collect();
         let score = |id: u32| scores[id as usize];

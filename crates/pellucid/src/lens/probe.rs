@@ -8,7 +8,8 @@
 //! regression with λ/2 ‖W‖² (mean loss over rows; biases free), found by Nesterov's method over all rows from zero:
 //! the same vectors give the same probe.
 
-use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use super::solve::product;
+use crate::backend::cpu::gemm::Mat;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::random::Random;
@@ -151,9 +152,7 @@ fn scores(pool: &Pool, x: &[f32], (w, b): (&[f32], &[f32])) -> Vec<f32> {
     let (k, d) = (b.len(), w.len() / b.len());
     let n = x.len() / d;
     let mut out = b.repeat(n);
-    let dims = GemmDims { m: n, n: k, k: d };
-    let (x, w) = (Mat::rows(x, d), Mat::rows(w, d).t());
-    gemm(pool, Precision::F32, dims, x, w, &mut out, k, true, None);
+    product(pool, (n, k, d), (Mat::rows(x, d), Mat::rows(w, d).t()), &mut out, true);
     out
 }
 
@@ -181,10 +180,8 @@ fn steepness(pool: &Pool, x: &[f32], d: usize) -> f32 {
     for _ in 0..20 {
         let (mut xv, mut next) = (vec![0.0; n], vec![0.0; d]);
         let rows = Mat::rows(x, d);
-        let dims = GemmDims { m: n, n: 1, k: d };
-        gemm(pool, Precision::F32, dims, rows, Mat::rows(&v, 1), &mut xv, 1, false, None);
-        let dims = GemmDims { m: d, n: 1, k: n };
-        gemm(pool, Precision::F32, dims, rows.t(), Mat::rows(&xv, 1), &mut next, 1, false, None);
+        product(pool, (n, 1, d), (rows, Mat::rows(&v, 1)), &mut xv, false);
+        product(pool, (d, 1, n), (rows.t(), Mat::rows(&xv, 1)), &mut next, false);
         largest = next.iter().map(|x| x * x).sum::<f32>().sqrt() / n as f32;
         let length = (largest * n as f32).max(f32::MIN_POSITIVE);
         v = next.iter().map(|x| x / length).collect();
@@ -210,9 +207,8 @@ fn fit(
         let mut r = scores(pool, x, (&ahead, &ahead_b));
         residuals(&mut r, labels, k);
         let mut g: Vec<f32> = ahead.iter().map(|w| options.l2 * w).collect();
-        let dims = GemmDims { m: k, n: d, k: n };
-        let (rows, x) = (Mat::rows(&r, k), Mat::rows(x, d));
-        gemm(pool, Precision::F32, dims, rows.t(), x, &mut g, d, true, None);
+        let parts = (Mat::rows(&r, k).t(), Mat::rows(x, d));
+        product(pool, (k, d, n), parts, &mut g, true);
         let mut g_b = vec![0.0f32; k];
         for row in r.chunks_exact(k) {
             g_b.iter_mut().zip(row).for_each(|(g, r)| *g += r);

@@ -1,4 +1,18 @@
-//! Linear equations with a symmetric positive matrix.
+//! Products of matrices, and linear equations with a symmetric positive one.
+
+use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use crate::backend::cpu::pool::Pool;
+
+/// `c (m, n) = a · b`, or added to it.
+pub(super) fn product(
+    pool: &Pool,
+    (m, n, k): (usize, usize, usize),
+    (a, b): (Mat<'_>, Mat<'_>),
+    c: &mut [f32],
+    accumulate: bool,
+) {
+    gemm(pool, Precision::F32, GemmDims { m, n, k }, a, b, c, n, accumulate, None);
+}
 
 /// The lower triangle `L` of `L Lᵀ = a`, (n, n) row-major; none where `a` is not positive.
 pub(super) fn cholesky(a: &[f64], n: usize) -> Option<Vec<f64>> {

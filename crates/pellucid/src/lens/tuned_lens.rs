@@ -14,6 +14,7 @@ use super::rows::{Runner, batches, demand_next_tokens, scores_site};
 use super::subject::Subject;
 use crate::backend::cpu::gemm::Mat;
 use crate::error::{Error, Kind, Result};
+use crate::lens::solve::product;
 use crate::model::config::{Config, Core, NormPlacement};
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
@@ -22,7 +23,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use read::{Reader, product};
+use read::Reader;
 
 /// Positions whose scores exist at a time.
 const ROWS: usize = 256;

@@ -242,11 +242,11 @@ mod tests {
     fn a_region_of_a_shape_takes_its_elements() {
         let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let one = Region::of([Pick::All, Pick::one(1), Pick::one(0)]);
-        assert_eq!(one.ranges(&[1, 3, 2, 2]).unwrap(), [4..6]);
+        assert!(one.ranges(&[1, 3, 2, 2]).unwrap().into_iter().eq(std::iter::once(4..6)));
         assert_eq!(one.take(&[1, 3, 2, 2], &values).unwrap(), [4.0, 5.0]);
         let head = Region::behind(2, &[Pick::one(1)]);
         assert_eq!(head.ranges(&[1, 3, 2, 2]).unwrap(), [2..4, 6..8, 10..12]);
-        assert_eq!(Region::all().ranges(&[3, 4]).unwrap(), [0..12]);
+        assert!(Region::all().ranges(&[3, 4]).unwrap().into_iter().eq(std::iter::once(0..12)));
         assert_eq!(Region::all().take(&[1, 12], &values).unwrap(), values);
         let turned = Region::of([Pick::These(vec![2, 0]), Pick::one(1)]);
         assert_eq!(turned.take(&[3, 4], &values).unwrap(), [9.0, 1.0]);

@@ -1,9 +1,10 @@
 //! A sparse autoencoder: encode, decode, and its tensors by SAELens's names.
 
 use super::config::{Normalize, SaeConfig, SaeKind};
-use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use crate::backend::cpu::gemm::Mat;
 use crate::backend::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
+use crate::lens::solve::product;
 use crate::tensor::random::Random;
 
 /// A tensor's shape and elements.
@@ -24,17 +25,6 @@ pub struct Sae {
     pub b_dec: Vec<f32>,
     /// (d_sae) of [`SaeKind::JumpReLU`]; else empty.
     pub threshold: Vec<f32>,
-}
-
-/// `c (m, n) = a · b`, or added to it.
-pub(super) fn product(
-    pool: &Pool,
-    (m, n, k): (usize, usize, usize),
-    (a, b): (Mat<'_>, Mat<'_>),
-    c: &mut [f32],
-    accumulate: bool,
-) {
-    gemm(pool, Precision::F32, GemmDims { m, n, k }, a, b, c, n, accumulate, None);
 }
 
 /// Adds a vector to each row.

@@ -1,9 +1,10 @@
 //! The loss of a batch and its gradient, written out.
 
-use super::autoencoder::{Sae, product};
+use super::autoencoder::Sae;
 use super::config::SaeKind;
 use crate::backend::cpu::gemm::Mat;
 use crate::backend::cpu::pool::Pool;
+use crate::lens::solve::product;
 
 /// What is asked beside reconstruction.
 #[derive(Clone, Copy, Debug)]

@@ -1,22 +1,12 @@
 //! The last norm and the head, forward and back, in loops and products.
 
-use crate::backend::cpu::gemm::{GemmDims, Mat, Precision, gemm};
+use crate::backend::cpu::gemm::Mat;
 use crate::backend::cpu::pool::Pool;
 use crate::error::Result;
+use crate::lens::solve::product;
 use crate::lens::subject::Subject;
 use crate::model::config::NormKind;
 use crate::ops::objective::log_sum_exp;
-
-/// `c (m, n) = a · b`, or added to it.
-pub(super) fn product(
-    pool: &Pool,
-    (m, n, k): (usize, usize, usize),
-    (a, b): (Mat<'_>, Mat<'_>),
-    c: &mut [f32],
-    accumulate: bool,
-) {
-    gemm(pool, Precision::F32, GemmDims { m, n, k }, a, b, c, n, accumulate, None);
-}
 
 /// What reads the stream's end.
 #[derive(Debug)]
