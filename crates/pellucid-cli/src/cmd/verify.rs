@@ -66,7 +66,7 @@ impl Verify {
 }
 
 fn line(law: &Law) -> String {
-    let start = format!("{:>3}  {:<78}", law.number, law.name);
+    let start = format!("{:>3}  {:<88}", law.number, law.name);
     match &law.outcome {
         Outcome::DoesNotApply(why) => format!("{start}  –  {why}"),
         Outcome::Measured { error, limit } => {
