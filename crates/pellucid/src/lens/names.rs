@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `blocks.3.attn.hook_pattern` | itself |
 //! | `blocks.*.hook_resid_post`, `blocks.0-3.hook_resid_post`, `blocks.1,5.attn.hook_?` | in each of these blocks; `*` and `?` stand for any letters, or one |
+//! | `*hook_pattern`, `*.attn.hook_q` | a leading `*` stands for any beginning, dots and all |
 //! | `pattern3`, `resid_post11`, `k6`, `pre5`, `scale4ln1` | TransformerLens's short names (`get_act_name`) |
 //! | `blocks.3.attn.q.hook_out`, `blocks.3.hook_in`, `blocks.3.attn.o.hook_in`, `embed.hook_out` | its bridge names |
 
@@ -83,8 +84,11 @@ fn unknown(config: &Config, all: &[Site], name: &str, wanted: &str) -> Error {
 fn fits(glob: &str, name: &str) -> bool {
     let (globs, names): (Vec<&str>, Vec<&str>) =
         (glob.split('.').collect(), name.split('.').collect());
-    if globs == ["*"] {
-        return true;
+    // A leading `*` stands for any beginning, dots and all.
+    if globs[0].starts_with('*') && globs.len() <= names.len() {
+        let (start, end) = names.split_at(names.len() + 1 - globs.len());
+        return letters(globs[0].as_bytes(), start.join(".").as_bytes())
+            && globs[1..].iter().zip(end).all(|(g, n)| part_fits(g, n));
     }
     globs.len() == names.len() && globs.iter().zip(names).all(|(g, n)| part_fits(g, n))
 }
@@ -207,6 +211,9 @@ mod tests {
         ] {
             assert_eq!(names(&config, alias), [name], "{alias}");
         }
+        assert_eq!(names(&config, "*hook_pattern").len(), 12);
+        assert_eq!(names(&config, "*.1.attn.hook_q"), ["blocks.1.attn.hook_q"]);
+        assert_eq!(names(&config, "*resid_p*").len(), 24);
         assert_eq!(names(&config, "*").len(), Site::all(&config).len());
     }
 
