@@ -87,3 +87,37 @@ fn measure(pool: &Pool, run: &RunConfig, step: u64, checkpoint: &Path) -> Result
     writeln!(file, "{line}")
         .map_err(|e| Error::new(Kind::Io, "gauges", format!("{}: {e}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pellucid::data::ShardWriter;
+    use pellucid::text::Tokenizer;
+
+    #[test]
+    fn rows_are_spread_over_what_is_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = RunConfig::default();
+        run.data.folder = Some(folder.path().display().to_string());
+        run.train.time = Some(8);
+        let config = Config { context: 16, ..Config::gpt2() };
+        assert_eq!(held_out(&run, &config), None);
+        let tokenizer = Tokenizer::bytes();
+        let write = |ids: &[u32]| {
+            let path = folder.path().join("validation.bin");
+            let mut shard = ShardWriter::create(&path, &tokenizer).unwrap();
+            shard.push(ids).unwrap();
+            shard.finish().unwrap();
+        };
+        let ids: Vec<u32> = (0..40).map(|i| i % 8).collect();
+        write(&ids);
+        let rows = held_out(&run, &config).unwrap();
+        assert!(rows.len() == ROWS && rows.iter().all(|r| r.len() == 8));
+        let starts: Vec<i32> = rows.iter().map(|r| r[0]).collect();
+        assert_eq!(starts, [0, 4, 1, 5, 2, 6, 3, 0], "0, 4, 9, 13, 18, 22, 27 and 32 of 40");
+        write(&ids[..3]);
+        assert_eq!(held_out(&run, &config).unwrap()[7], [0, 1, 2], "shorter than a row");
+        write(&[]);
+        assert_eq!(held_out(&run, &config), None);
+    }
+}

@@ -228,10 +228,16 @@ async function two() {
   server.end();
 }
 
-/** 12 × 12 heads over 1,024 tokens: frames while a hand moves over both pictures. */
+/** 12 × 12 heads. */
 async function large() {
   const server = await serve("12", "12");
-  const page = await open(server.url);
+  await frames(server.url, "");
+  server.end();
+}
+
+/** 1,024 tokens: frames while a hand moves over both pictures. */
+async function frames(url, name) {
+  const page = await open(url);
   await settled(page);
   const words = Array.from({ length: 1024 }, (_, i) => ["sky", "river", "quiet", "blue", "the", "and"][(i * 7 + (i >> 3)) % 6]).join(" ");
   await page.$eval("#text", (e, w) => (e.value = w), words);
@@ -239,18 +245,18 @@ async function large() {
   await new Promise((done) => setTimeout(done, 300));
   await page.waitForFunction(() => document.querySelector("table.plain caption")?.textContent.includes("1023"), { timeout: 60000 });
   await page.waitForFunction(() => !document.querySelector("canvas[aria-busy]"), { timeout: 120000 });
-  await shot(page, "large");
+  await shot(page, `${name}large`);
   check("cells are no elements", (await page.evaluate(() => document.querySelectorAll("*").length)) < 3000);
-  for (const [name, selector, zoom] of [["overview, hovering", "canvas.overview", 0], ["map, hovering", "canvas.map", 0], ["map, panning enlarged", "canvas.map", 4]]) {
+  for (const [what, selector, zoom] of [["overview, hovering", "canvas.overview", 0], ["map, hovering", "canvas.map", 0], ["map, panning enlarged", "canvas.map", 4]]) {
     const before = await page.metrics();
-    const frames = await page.evaluate(measure, selector, zoom);
+    const gaps = await page.evaluate(measure, selector, zoom);
     const after = await page.metrics();
     // 150 frames: 30 to settle, 120 measured.
     const each = (key) => ((1000 * (after[key] - before[key])) / 150).toFixed(2);
-    console.log(`${name}: ${frames}; a frame takes ${each("ScriptDuration")} ms of script, ${each("TaskDuration")} ms of the main thread`);
+    console.log(`${what}: ${gaps}; a frame takes ${each("ScriptDuration")} ms of script, ${each("TaskDuration")} ms of the main thread`);
   }
-  await shot(page, "large-zoomed");
-  server.end();
+  await shot(page, `${name}large-zoomed`);
+  await page.close();
 }
 
 /** In the page: moves for two seconds, and times the frames. */
@@ -281,7 +287,7 @@ async function measure(selector, zoom) {
 }
 
 const addresses = process.argv.slice(3);
-const shared = { check, open, settled, shot, text, exports, sizes };
+const shared = { check, open, settled, shot, text, exports, sizes, frames };
 try {
   for (const url of addresses) await real(url, shared);
   if (!addresses.length) for (const part of [small, two, large]) await part();

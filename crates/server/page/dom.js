@@ -96,7 +96,8 @@ export function roving(group, selector, columns, onmove) {
     const row = Math.floor(at / wide) * wide;
     const to = {
       ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - wide, ArrowDown: at + wide,
-      Home: row, End: Math.min(row + wide, list.length) - 1,
+      // One column is a list: its ends are those of all.
+      Home: wide === 1 ? 0 : row, End: (wide === 1 ? list.length : Math.min(row + wide, list.length)) - 1,
     }[e.key];
     if (to === undefined || !list[to]) return;
     e.preventDefault();

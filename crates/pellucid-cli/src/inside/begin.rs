@@ -1,6 +1,7 @@
 //! A text to begin with: one that this model has seen the like of, where its run says what it was trained on.
 
 use super::Glass;
+use pellucid::model::config::{Architecture, Output};
 use pellucid::train::run::{RunConfig, TaskKind};
 use pellucid_server::inside::Prompt;
 use std::fs::File;
@@ -25,7 +26,22 @@ pub(super) fn prompt(glass: &Glass, checkpoint: &Path) -> Prompt {
         let cut = |n| Prompt { text: of(&p.text, n), source: of(&p.source, n) };
         (1..=WORDS).rev().map(cut).find(readable)
     };
-    all.into_iter().find_map(shorter).unwrap_or_else(|| plain(TEXT))
+    let found = all.into_iter().find_map(shorter).unwrap_or_else(|| plain(TEXT));
+    with_gap(glass, &found).filter(readable).unwrap_or(found)
+}
+
+/// For a model that fills gaps: a gap in the middle.
+fn with_gap(glass: &Glass, prompt: &Prompt) -> Option<Prompt> {
+    let config = &glass.model.config;
+    if config.architecture != Architecture::Encoder || config.output != Output::Tokens {
+        return None;
+    }
+    let tokenizer = glass.model.tokenizer().ok()?;
+    let mask = ["[MASK]", "<mask>"].into_iter().find(|m| tokenizer.piece_to_id(m).is_some())?;
+    let mut words: Vec<&str> = prompt.text.split(' ').collect();
+    let middle = words.len() / 2;
+    words[middle] = mask;
+    Some(Prompt { text: words.join(" "), source: String::new() })
 }
 
 /// A line of a text that a run was trained on, or a pair of lines.
@@ -40,7 +56,10 @@ fn trained_on(run: &RunConfig) -> Option<Prompt> {
         }
         (TaskKind::Translation, Some(source), Some(target)) => {
             let (source, text) = (lines(source)?, lines(target)?);
-            Some(Prompt { text: text.into_iter().next()?, source: source.into_iter().next()? })
+            // Half of the answer, so that there is something left to say.
+            let words: Vec<&str> = text.first()?.split(' ').collect();
+            let half = words[..words.len().div_ceil(2)].join(" ");
+            Some(Prompt { text: half, source: source.into_iter().next()? })
         }
         _ => None,
     }
@@ -52,4 +71,32 @@ fn lines(file: &str) -> Option<Vec<String>> {
     File::open(file).ok()?.take(BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     Some(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_says_what_its_model_has_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let mut run = RunConfig::default();
+        assert_eq!(trained_on(&run), None);
+        run.data.train = vec![write("a", "\nTITLE\n\n the first line of some length\nmore\n")];
+        let found = trained_on(&run).unwrap();
+        assert_eq!(found.text, "the first line of some length");
+        run.data.task = TaskKind::Translation;
+        run.data.target = vec![write("b", "eins zwei drei\nvier\n")];
+        let found = trained_on(&run).unwrap();
+        assert_eq!((&*found.text, &*found.source), ("eins zwei", "TITLE"));
+        run.data.train = vec![folder.path().join("gone").display().to_string()];
+        assert_eq!(trained_on(&run), None);
+        (run.data.task, run.data.train) = (TaskKind::Labels, vec![write("c", "a\tb\n")]);
+        assert_eq!(trained_on(&run), None);
+    }
 }

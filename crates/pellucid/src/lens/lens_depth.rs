@@ -29,7 +29,7 @@ pub struct LensDepth {
 #[must_use]
 pub fn settled(best: &[u32]) -> usize {
     let other = best.iter().rposition(|id| Some(id) != best.last());
-    other.map_or(0, |d| d + 1)
+    other.map_or(0, |d| d)
 }
 
 /// The depth at which the next token is settled, over all positions of `rows`. Of equal scores the lower id is best.
@@ -118,15 +118,16 @@ mod tests {
         let pool = Pool::new(1);
         let (config, weights) = test_models::induction(12, 24, 40.0);
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
-        let half = [3, 7, 0, 5, 9, 1];
-        let rows = vec![half.repeat(2), half.repeat(2), vec![4, 4, 4]];
+        // A token before all: the first has none before it, and takes itself for that.
+        let twice = [&[11][..], &[3, 7, 0, 5, 9, 1].repeat(2)].concat();
+        let rows = vec![twice.clone(), twice, vec![4, 4, 4]];
         let got = lens_depth(subject, &rows).unwrap();
         let mut want = vec![];
         for row in &rows {
             let seen = subject.observe(Text::of(row), 1, &[scores_site()]);
             let scores = seen.unwrap().read(scores_site()).unwrap();
             // The second copy is known, so its answers are what follows.
-            assert!(row.len() < 12 || losses(&scores, row)[6..].iter().all(|l| *l < 1e-3));
+            assert!(row.len() < 12 || losses(&scores, row)[7..].iter().all(|l| *l < 1e-3));
             let says_0 = scores.chunks_exact(12).filter(|s| argmax(s) == 0).count();
             want.push(2.0 * (row.len() - says_0) as f64 / row.len() as f64);
         }
@@ -144,7 +145,7 @@ mod tests {
             (NormPlacement::Pre, Part::ResidPost),
             (NormPlacement::Post, Part::NormalizedResidPost),
         ] {
-            let base = Config { norm_placement, ..Config::gpt2() };
+            let base = Config { norm_placement, tied_head: false, ..Config::gpt2() };
             let (config, weights) = test_models::random(base, 4);
             let subject = Subject { config: &config, weights: &weights, pool: &pool };
             let got = lens_depth(subject, std::slice::from_ref(&row)).unwrap();
