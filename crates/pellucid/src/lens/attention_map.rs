@@ -1,5 +1,6 @@
 //! Who looks at whom: one head's pattern as a heat map, for a terminal or as SVG.
 
+use super::heat_map::escape;
 use super::logit_lens::visible;
 use crate::error::{Error, Kind, Result};
 use std::fmt::Write;
@@ -110,10 +111,6 @@ fn short(token: &str) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,8 +138,10 @@ mod tests {
 
     #[test]
     fn the_picture_is_escaped_and_names_each_value() {
-        let picture = svg(&[0.5, 0.5], &labels(&["<a>"]), &labels(&["x", "&"]), "head 1").unwrap();
+        let picture = svg(&[0.5, 0.5], &labels(&["<a>"]), &labels(&["x\u{1}", "&"]), "1").unwrap();
         assert!(picture.contains("&lt;a&gt; → &amp;: 50.0%"), "{picture}");
+        // A control character would make it no XML at all.
+        assert!(picture.contains("→ x\u{fffd}") && !picture.contains('\u{1}'), "{picture}");
         assert!(!picture.contains("<a>"));
         assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
     }

@@ -29,7 +29,7 @@ pub struct LensDepth {
 #[must_use]
 pub fn settled(best: &[u32]) -> usize {
     let other = best.iter().rposition(|id| Some(id) != best.last());
-    other.map_or(0, |d| d)
+    other.map_or(0, |d| d + 1)
 }
 
 /// The depth at which the next token is settled, over all positions of `rows`. Of equal scores the lower id is best.
