@@ -1,6 +1,6 @@
 //! A training run from settings to outcome, watched.
 
-use crate::gauges;
+use crate::gauges::Gauger;
 use crate::out;
 use crate::plan::{Planned, plan, pool};
 use crate::progress::Progress;
@@ -20,11 +20,11 @@ pub(crate) fn train(run: &RunConfig, quiet: bool) -> Result<Outcome> {
 
 /// As [`train`], and measures the inside of each checkpoint.
 pub(crate) fn train_gauged(run: &RunConfig, quiet: bool) -> Result<Outcome> {
-    let (mut progress, pool) = (Progress::new(run, quiet), pool(run.train.threads));
-    let folder = Path::new(&run.checkpoint.folder);
+    let mut progress = Progress::new(run, quiet);
+    let mut gauger = Gauger::new(pool(run.train.threads), run);
     launch::train(run, &mut |event: &Event<'_>| {
         if let Event::Saved { step, folder: whole, .. } = event {
-            gauges::after(&pool, folder, *step, whole);
+            gauger.after(*step, whole);
         }
         progress.on(event)
     })

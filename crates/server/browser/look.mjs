@@ -1,10 +1,11 @@
-// The page in a real browser, over a made-up model. See README.md beside this file.
+// The page in a real browser, over a made-up model or those that are served at given addresses. See README.md.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { existsSync, mkdirSync, mkdtempSync, appendFileSync, writeFileSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { real } from "./real.mjs";
 
 const out = process.argv[2] ?? mkdtempSync(join(tmpdir(), "pellucid-look-"));
 const browserPath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/google-chrome"].find(existsSync);
@@ -133,23 +134,32 @@ async function small() {
   await page.$eval("#text", (e) => (e.value = "The river </script> was\n'quiet' and blue"));
   await page.click("button.main");
   await settled(page);
-  await exports(page);
+  await exports(page, null, "pellucid look made-up --text 'The river </script> was");
+  const data = JSON.parse(readFileSync(join(out, "pellucid-attention.json")));
+  const sums = data.data.weights.map((row) => row.reduce((a, b) => a + b));
+  check("exported rows share out 1", sums.every((s) => Math.abs(s - 1) < 1e-4));
   await page.close();
 
-  const night = await open(server.url, { dark: true });
+  await sizes(server.url);
+  server.end();
+}
+
+/** In the dark, and on a phone. */
+async function sizes(url, name) {
+  const called = (what) => (name ? `${name}-${what}` : what);
+  const night = await open(url, { dark: true });
   await settled(night);
-  await shot(night, "dark");
+  await shot(night, called("dark"));
   await night.select("#theme", "light");
   check("the switch overrules the system", (await night.evaluate(() => getComputedStyle(document.body).backgroundColor)) === "rgb(251, 250, 246)");
   await night.close();
-  const narrow = await open(server.url, { width: 400, height: 800, calm: true });
+  const narrow = await open(url, { width: 400, height: 800, calm: true });
   await settled(narrow);
-  await shot(narrow, "narrow");
+  await shot(narrow, called("narrow"));
   check("nothing is wider than 400 px", (await wide(narrow)) <= 0);
-  check("calm people see no transitions", (await narrow.evaluate(() => getComputedStyle(document.querySelector(".bar")).transitionDuration)) === "0s");
+  check("calm people see no transitions", (await narrow.evaluate(() => getComputedStyle(document.querySelector("button")).transitionDuration)) === "0s");
   await named(narrow);
   await narrow.close();
-  server.end();
 }
 
 /** Everything that can be focused has a name. */
@@ -160,7 +170,8 @@ async function named(page) {
 }
 
 /** Keeps what a menu saves, by catching the download; opens pages from disk. */
-async function exports(page) {
+async function exports(page, model, command) {
+  const called = (name) => (model ? `${model}-${name}` : name);
   await page.evaluate(() => {
     window.saved = {};
     HTMLAnchorElement.prototype.click = function () {
@@ -176,6 +187,8 @@ async function exports(page) {
     };
   });
   for (const panel of ["gauges", "attention", "lens", "attribution", "effect"]) {
+    // A figure that this model has not is not saved.
+    if (await page.$eval(`[data-panel=${panel}]`, (e) => e.hidden || e.querySelector(".body > .later"))) continue;
     for (const [i, kind] of ["html", "svg", "png", "json"].entries()) {
       const name = `pellucid-${panel}.${kind}`;
       await page.$eval(`[data-panel=${panel}] .menu`, (e) => (e.open = true));
@@ -190,19 +203,17 @@ async function exports(page) {
         return btoa(s);
       }, name);
       check(`${name} is saved`, bytes !== null && bytes.length > 300);
-      if (bytes) writeFileSync(join(out, name), Buffer.from(bytes, "base64"));
+      if (bytes) writeFileSync(join(out, called(name)), Buffer.from(bytes, "base64"));
     }
-    if (!existsSync(join(out, `pellucid-${panel}.html`))) continue;
-    const still = await open(pathToFileURL(join(out, `pellucid-${panel}.html`)).href);
+    const saved = join(out, called(`pellucid-${panel}.html`));
+    if (!existsSync(saved)) continue;
+    const still = await open(pathToFileURL(saved).href);
     await new Promise((done) => setTimeout(done, 400));
     const body = await text(still, "main");
-    check(`${panel} opens from disk with its command`, body.includes("pellucid look made-up --text 'The river </script> was"));
-    await shot(still, `still-${panel}`);
+    check(`${panel} opens from disk with its command`, body.includes(command));
+    await shot(still, called(`still-${panel}`));
     await still.close();
   }
-  const data = JSON.parse(readFileSync(join(out, "pellucid-attention.json")));
-  const sums = data.data.weights.map((row) => row.reduce((a, b) => a + b));
-  check("exported rows share out 1", sums.every((s) => Math.abs(s - 1) < 1e-4));
 }
 
 async function two() {
@@ -217,10 +228,16 @@ async function two() {
   server.end();
 }
 
-/** 12 × 12 heads over 1,024 tokens: frames while a hand moves over both pictures. */
+/** 12 × 12 heads. */
 async function large() {
   const server = await serve("12", "12");
-  const page = await open(server.url);
+  await frames(server.url, "");
+  server.end();
+}
+
+/** 1,024 tokens: frames while a hand moves over both pictures. */
+async function frames(url, name) {
+  const page = await open(url);
   await settled(page);
   const words = Array.from({ length: 1024 }, (_, i) => ["sky", "river", "quiet", "blue", "the", "and"][(i * 7 + (i >> 3)) % 6]).join(" ");
   await page.$eval("#text", (e, w) => (e.value = w), words);
@@ -228,18 +245,18 @@ async function large() {
   await new Promise((done) => setTimeout(done, 300));
   await page.waitForFunction(() => document.querySelector("table.plain caption")?.textContent.includes("1023"), { timeout: 60000 });
   await page.waitForFunction(() => !document.querySelector("canvas[aria-busy]"), { timeout: 120000 });
-  await shot(page, "large");
+  await shot(page, `${name}large`);
   check("cells are no elements", (await page.evaluate(() => document.querySelectorAll("*").length)) < 3000);
-  for (const [name, selector, zoom] of [["overview, hovering", "canvas.overview", 0], ["map, hovering", "canvas.map", 0], ["map, panning enlarged", "canvas.map", 4]]) {
+  for (const [what, selector, zoom] of [["overview, hovering", "canvas.overview", 0], ["map, hovering", "canvas.map", 0], ["map, panning enlarged", "canvas.map", 4]]) {
     const before = await page.metrics();
-    const frames = await page.evaluate(measure, selector, zoom);
+    const gaps = await page.evaluate(measure, selector, zoom);
     const after = await page.metrics();
     // 150 frames: 30 to settle, 120 measured.
     const each = (key) => ((1000 * (after[key] - before[key])) / 150).toFixed(2);
-    console.log(`${name}: ${frames}; a frame takes ${each("ScriptDuration")} ms of script, ${each("TaskDuration")} ms of the main thread`);
+    console.log(`${what}: ${gaps}; a frame takes ${each("ScriptDuration")} ms of script, ${each("TaskDuration")} ms of the main thread`);
   }
-  await shot(page, "large-zoomed");
-  server.end();
+  await shot(page, `${name}large-zoomed`);
+  await page.close();
 }
 
 /** In the page: moves for two seconds, and times the frames. */
@@ -269,8 +286,11 @@ async function measure(selector, zoom) {
   return `median ${at(0.5)} ms, 95th ${at(0.95)} ms, worst ${at(1)} ms between frames`;
 }
 
+const addresses = process.argv.slice(3);
+const shared = { check, open, settled, shot, text, exports, sizes, frames };
 try {
-  for (const part of [small, two, large]) await part();
+  for (const url of addresses) await real(url, shared);
+  if (!addresses.length) for (const part of [small, two, large]) await part();
 } finally {
   servers.forEach((child) => child.kill());
   await browser.close();

@@ -15,11 +15,11 @@ const state = { card: null, prompt: null, tokens: null, position: 0, stop: new A
 
 const CAPTIONS = {
   gauges: ["Training", "Each curve is one number that the run writes down while it learns; the slider loads the model as it was at a checkpoint."],
-  tokens: ["Tokens", "The model reads a text in pieces; the figures below ask what it expects after the piece that you choose."],
+  tokens: ["Tokens", "The model reads a text in pieces; the figures below are about what it says at the piece that you choose."],
   attention: ["Attention", "Each small square is a head, and each of its rows shows from which positions (columns) a token fetched what it needed."],
-  lens: ["The stream, read early", "If the model had to answer after each layer, this is what it would say next: you see at which depth it makes up its mind."],
+  lens: ["The stream, read early", "If the model had to answer after each layer, this is what it would say: you see at which depth it makes up its mind."],
   attribution: ["Who wrote this score", "The score of a token is a sum, and each bar is what one component added to it or took away."],
-  effect: ["What depends on what", "Click a component to silence it or to give it what another text has there, and watch which predictions needed it."],
+  effect: ["What depends on what", "Click a component to silence it, to scale it or to give it what another text has there, and watch which predictions needed it."],
 };
 
 /** A section with number, title, one sentence and its menu. */
@@ -82,9 +82,9 @@ async function look() {
   get("fault").hidden = true;
   try {
     const tokens = await ask("tokens", prompt, signal);
-    Object.assign(state, { prompt, tokens, position: tokens.text.length - 1 });
+    Object.assign(state, { prompt, tokens, position: first(tokens.text) });
     say(`${tokens.text.length} tokens`);
-    panels.tokens.fill(async () => (body) => tokensView(body, { tokens: tokens.text, chosen: state.position }, choose));
+    panels.tokens.fill(async () => (body) => tokensView(body, { tokens: tokens.text, source: tokens.source, chosen: state.position }, choose));
     await Promise.all([showAttention(signal), showLens(signal), showNext(signal)]);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -93,6 +93,12 @@ async function look() {
   } finally {
     if (!signal.aborted) get("busy").hidden = true;
   }
+}
+
+/** Where to look at first: at the gap that an encoder is to fill, else at the end. */
+function first(tokens) {
+  const gap = state.card.stacks[0].causal ? -1 : tokens.findIndex((t) => ["[MASK]", "<mask>"].includes(t.text));
+  return gap < 0 ? tokens.length - 1 : gap;
 }
 
 const words = (list) => list.map((t) => t.text);
@@ -136,7 +142,7 @@ function showNext(signal) {
     return (body) => attributionView(body, data, { attribution });
   });
   const second = panels.effect.fill(async () => {
-    const data = { words: list, stack, position, edits: [], shown: await effect([]) };
+    const data = { words: list, prompt, stacks: card.stacks, position, edits: [], shown: await effect([]) };
     return (body) => effectView(body, data, { effect });
   });
   return Promise.all([first, second]);

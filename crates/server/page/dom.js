@@ -31,8 +31,16 @@ export function say(text) {
   if (status && status.textContent !== text) status.textContent = text;
 }
 
-/** A token with its edges made visible: `·the`, `↵`. */
+/** Letters that are written from the right. */
+const FROM_RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** A token with its edges made visible: `·the`, `↵`; what is written from the right does not turn what is around it. */
 export function visible(token) {
+  if (FROM_RIGHT.test(token)) return `\u2068${shown(token)}\u2069`;
+  return shown(token);
+}
+
+function shown(token) {
   const text = token.replaceAll("\n", "↵").replaceAll("\t", "→").replaceAll("\r", "←");
   const inner = text.trim();
   if (inner === "") return "·".repeat(text.length) || "∅";
@@ -96,7 +104,8 @@ export function roving(group, selector, columns, onmove) {
     const row = Math.floor(at / wide) * wide;
     const to = {
       ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - wide, ArrowDown: at + wide,
-      Home: row, End: Math.min(row + wide, list.length) - 1,
+      // One column is a list: its ends are those of all.
+      Home: wide === 1 ? 0 : row, End: (wide === 1 ? list.length : Math.min(row + wide, list.length)) - 1,
     }[e.key];
     if (to === undefined || !list[to]) return;
     e.preventDefault();

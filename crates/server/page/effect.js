@@ -3,11 +3,11 @@ import { choice, el, percent, roving, say, visible } from "./dom.js";
 import { bars } from "./bars.js";
 import { barPicture } from "./picture.js";
 
-const HOW = [["zero", "nothing (zero)"], ["mean", "its mean over the text"], ["patch", "what another text has there"]];
+const HOW = [["zero", "nothing (zero)"], ["mean", "its mean over the text"], ["scale", "itself, scaled"], ["patch", "what another text has there"]];
 /** More heads than this are shown for one layer at a time. */
 const MOST_HEADS = 600;
 
-/** Shows edits and their effect. `data`: { words, stack, position, edits, shown }; `live.effect(edits)` asks. */
+/** Shows edits and their effect. `data`: { words, prompt, stacks, position, edits, shown }; `live.effect(edits)` asks. */
 export function effectView(element, data, live) {
   return new EffectView(element, data, live);
 }
@@ -22,23 +22,42 @@ class EffectView {
     const how = choice("Replace by", HOW, this.how, (v) => {
       this.how = v;
       this.other.hidden = v !== "patch";
+      this.times.hidden = v !== "scale";
     });
     const here = `only ${data.position} “${visible(data.words[data.position] ?? "")}”`;
     const where = choice("at", [["all", "all positions"], ["one", here]], this.where, (v) => (this.where = v));
+    this.where_ = where.select;
+    this.factor = el("input", { type: "number", value: "2", step: "0.5" });
+    this.times = el("label", { class: "choice", hidden: true }, "times", this.factor);
+    const stacks = choice("in", data.stacks.map((s, i) => [String(i), s.title]), "0", (v) => this.stackChosen(data.stacks[Number(v)]));
+    stacks.box.hidden = data.stacks.length < 2;
     this.text = el("textarea", { rows: "2", spellcheck: "false" });
-    this.text.value = data.words.join("");
-    this.other = el("label", { class: "other", hidden: true }, "Other text, with as many tokens", this.text);
-    this.tools = el("div", {}, el("p", { class: "row" }, how.box, where.box), this.other);
+    this.otherName = el("span", {});
+    this.other = el("label", { class: "other", hidden: true }, this.otherName, this.text);
+    this.tools = el("div", {}, el("p", { class: "row" }, how.box, this.times, where.box, stacks.box), this.other);
     const parts = live ? [this.tools, this.board] : [];
     element.replaceChildren(...parts, this.list, this.fault, this.result);
-    if (live) this.drawBoard();
+    if (live) this.stackChosen(data.stacks[0]);
     this.listEdits();
     this.show();
   }
 
+  /** Attention of one stack, with its blocks' other parts. */
+  stackChosen(stack) {
+    this.stack = stack;
+    this.layer = Math.min(this.layer, stack.layers - 1);
+    // An encoder has positions of its own.
+    this.where_.disabled = stack.from_source;
+    if (stack.from_source) this.where_.value = this.where = "all";
+    this.text.value = stack.to_source ? this.data.prompt.source : this.data.prompt.text;
+    this.otherName.textContent = `Other ${stack.to_source ? "source" : "text"}, with as many tokens`;
+    this.drawBoard();
+    this.listEdits();
+  }
+
   /** A button for each component; the deepest layer on top. */
   drawBoard() {
-    const { layers, heads } = this.data.stack;
+    const { layers, heads } = this.stack;
     const many = layers * heads > MOST_HEADS;
     const shown = many ? [this.layer] : Array.from({ length: layers }, (_, i) => layers - 1 - i);
     const cells = (layer) => [
@@ -58,14 +77,16 @@ class EffectView {
   }
 
   site(layer, what) {
-    const { prefix, attention } = this.data.stack;
+    const { prefix, attention } = this.stack;
     const names = { head: `${attention}.hook_z`, attention: attention === "attn" ? "hook_attn_out" : "hook_cross_attn_out", MLP: "hook_mlp_out", stream: "hook_resid_post" };
     return `${prefix}.${layer}.${names[what]}`;
   }
 
   button(layer, what, head = null) {
     const site = this.site(layer, what);
-    const label = head === null ? `${what} of layer ${layer}` : `head ${head} of layer ${layer}`;
+    const { from_source, to_source } = this.stack;
+    const more = from_source ? ", encoder" : to_source && (head !== null || what === "attention") ? ", cross-attention" : "";
+    const label = `${head === null ? what : `head ${head}`} of layer ${layer}${more}`;
     const made = el("button", {
       type: "button", class: what === "head" ? "part one" : "part", title: label, "aria-label": label,
       "data-key": `${site}#${head}`, "aria-pressed": "false", onclick: () => this.toggle(site, head, label),
@@ -80,7 +101,8 @@ class EffectView {
     else {
       edits.push({
         site, head, label, how: this.how, position: this.where === "one" ? position : null,
-        text: this.how === "patch" ? this.text.value : null,
+        factor: this.how === "scale" ? Number(this.factor.value) : null,
+        [this.stack.to_source ? "source" : "text"]: this.how === "patch" ? this.text.value : null,
       });
     }
     this.ask();
@@ -108,7 +130,7 @@ class EffectView {
   listEdits() {
     const { edits } = this.data;
     const words = (e) => {
-      const how = { zero: "is zero", mean: "is its mean", patch: `is as in “${e.text}”` }[e.how];
+      const how = { zero: "is zero", mean: "is its mean", patch: `is as in “${e.source ?? e.text}”`, scale: `is ${e.factor} times itself` }[e.how];
       return `${e.label} ${how}${e.position === null ? "" : ` at position ${e.position}`}`;
     };
     const line = (e, i) => el("li", {}, words(e), this.live ? el("button", {
@@ -128,12 +150,12 @@ class EffectView {
     if (!shown) return;
     const top = Math.max(...shown.rows.flatMap((r) => [r.before, r.after]));
     const side = (key) => shown.rows.map((r) => ({ label: visible(r.text), value: r[key], text: percent(r[key]), title: `token ${r.id}: ${r.before} → ${r.after}` }));
-    this.result.replaceChildren(bars("Next token before", side("before"), [0, top]),
+    this.result.replaceChildren(bars("Before", side("before"), [0, top]),
       bars(edits.length ? `After ${edits.length} ${edits.length === 1 ? "edit" : "edits"}: ${shown.divergence.toFixed(3)} nats away` : "After: nothing is edited", side("after"), [0, top]));
   }
 
   title() {
-    return `Next token after position ${this.data.position}, before and after edits`;
+    return `What the model says at position ${this.data.position}, before and after edits`;
   }
 
   async json() {

@@ -2,7 +2,7 @@
 import { draw, el, everyFrame, number, say } from "./dom.js";
 import { esc, svgPage } from "./picture.js";
 
-const FIRST = ["loss", "validation_loss", "grad_norm", "induction_score", "in_context_score", "lens_depth"];
+const FIRST = ["loss", "validation_loss", "grad_norm", "lens_depth", "previous_token_score", "induction_score", "in_context_score", "repeated_loss"];
 const W = 260;
 const H = 96;
 

@@ -60,7 +60,7 @@ class LensView {
     this.back.disabled = !this.live || from === 0;
     this.on.disabled = !this.live || from + this.count >= total;
     const head = Array.from({ length: this.count }, (_, i) =>
-      el("th", { scope: "col", title: `position ${from + i}` }, short(visible(words[from + i] ?? ""), 9)));
+      el("th", { scope: "col", title: `position ${from + i}` }, short(visible(words[from + i] ?? ""), 8)));
     const body = this.rows.map(({ name, cells }, r) => el("tr", {},
       el("th", { scope: "row" }, name), cells.map((cell, i) => this.cell(cell, name, r, i))));
     const grid = el("table", { class: "lens", role: "grid", "aria-label": "Best guess by depth and position" },
@@ -84,7 +84,7 @@ class LensView {
         e.preventDefault();
         act();
       },
-    }, short(visible(best.text), 9));
+    }, short(visible(best.text), 8));
   }
 
   /** The ten best of a cell. */

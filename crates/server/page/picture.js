@@ -2,9 +2,12 @@
 
 export const SVG = "http://www.w3.org/2000/svg";
 
+/** What XML cannot hold even when escaped: a picture with it would not open. */
+const BANNED = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
 /** Text inside SVG. */
 export function esc(text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  return String(text).replaceAll(BANNED, "\ufffd").replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 }
 
 /** A whole picture with its title. */

@@ -4,8 +4,8 @@ import { el, roving, visible } from "./dom.js";
 /** More than this are shown on demand. */
 const MOST = 400;
 
-/** Shows tokens; `pick(position)` is called for the chosen one. */
-export function tokensView(element, { tokens, chosen }, pick) {
+/** Shows tokens, and a source's where there is one; `pick(position)` is called for the chosen one. */
+export function tokensView(element, { tokens, source = [], chosen }, pick) {
   let all = tokens.length <= MOST;
   const show = () => {
     const start = all ? 0 : tokens.length - MOST;
@@ -37,7 +37,9 @@ export function tokensView(element, { tokens, chosen }, pick) {
       },
     }, `Show the ${start} before`);
     const note = el("p", { class: "hint" }, `${tokens.length} tokens. Choose one with a click, or with arrow keys and Enter.`);
-    element.replaceChildren(...(more ? [more] : []), list, note);
+    const other = source.slice(0, MOST).map((t, i) => el("span", { title: `position ${i}, token ${t.id}` }, visible(t.text)));
+    const beside = source.length ? el("div", { class: "tokens source", "aria-label": "Tokens of the source", role: "group" }, el("i", {}, "source"), other) : null;
+    element.replaceChildren(...[beside, more, list, note].filter(Boolean));
     roving(list, ".token", 1);
   };
   show();

@@ -6,8 +6,20 @@ use crate::inside::{
 };
 use std::ops::Range;
 
-const WORDS: [&str; 12] =
-    [" the", " a", " blue", " sky", " was", " never", " quiet", " river", "\n", " of", " and", "."];
+const WORDS: [&str; 12] = [
+    " the",
+    " a",
+    " blue",
+    " sky",
+    " was",
+    " never\u{1}",
+    " quiet",
+    " river",
+    "\n",
+    " of",
+    " and",
+    ".",
+];
 
 /// A decoder, or an encoder-decoder, that knows twelve words.
 #[derive(Debug)]

@@ -240,10 +240,12 @@ pub enum How {
     Mean,
     /// What another text has there.
     Patch,
+    /// Itself, multiplied by `factor`.
+    Scale,
 }
 
 /// A change of the computation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Edit {
     /// Where: `blocks.3.attn.hook_z`, `blocks.3.hook_mlp_out`.
     pub site: String,
@@ -255,9 +257,15 @@ pub struct Edit {
     pub position: Option<usize>,
     /// What is written.
     pub how: How,
-    /// The other text of [`How::Patch`].
+    /// The other text of [`How::Patch`]; the prompt's own if not given.
     #[serde(default)]
     pub text: Option<String>,
+    /// The other source of [`How::Patch`]; the prompt's own if not given.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Of [`How::Scale`].
+    #[serde(default)]
+    pub factor: Option<f32>,
 }
 
 /// A token before and after edits.

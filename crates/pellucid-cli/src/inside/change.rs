@@ -109,6 +109,11 @@ fn becomes(
     };
     let values = match edit.how {
         How::Zero => return Ok((Region(picks), Becomes::Fill(0.0))),
+        How::Scale => {
+            let factor = edit.factor.filter(|f| f.is_finite());
+            let factor = factor.ok_or_else(|| Fault::input("by which number to scale?"))?;
+            return Ok((Region(picks), Becomes::Scale(factor)));
+        }
         How::Mean => {
             let values = capture(read).map_err(|e| fault(&e))?;
             let width: usize = shape[2..].iter().product();
@@ -119,15 +124,21 @@ fn becomes(
             mean.repeat(n)
         }
         How::Patch => {
-            let text =
-                edit.text.clone().ok_or_else(|| Fault::input("which text to patch from?"))?;
-            let other = glass.read(&Prompt { text, source: prompt.source.clone() })?;
-            if other.ids.len() != read.ids.len() {
-                let (a, b) = (read.ids.len(), other.ids.len());
-                let message = format!(
-                    "the text has {a} tokens, the one to patch from {b}; they must be as many"
-                );
-                return Err(Fault::input(message));
+            if edit.text.is_none() && edit.source.is_none() {
+                return Err(Fault::input("which text to patch from?"));
+            }
+            let own = |other: &Option<String>, own: &str| other.clone().unwrap_or(own.into());
+            let text = own(&edit.text, &prompt.text);
+            let other = glass.read(&Prompt { text, source: own(&edit.source, &prompt.source) })?;
+            let pairs = [("text", &read.ids, &other.ids), ("source", &read.source, &other.source)];
+            for (name, here, there) in pairs {
+                let (a, b) = (here.len(), there.len());
+                if a != b {
+                    let message = format!(
+                        "the {name} has {a} tokens, the one to patch from {b}; they must be as many"
+                    );
+                    return Err(Fault::input(message));
+                }
             }
             capture(&other).map_err(|e| fault(&e))?
         }

@@ -1,6 +1,7 @@
 //! A model as the page of `pellucid look` sees it.
 
 mod attention;
+mod begin;
 mod change;
 mod stream;
 
@@ -16,9 +17,6 @@ use pellucid_server::inside::{
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// A text to begin with.
-const TEXT: &str = "When Mary and John went to the store, John gave a drink to";
 
 /// A model and what it computed for the last text.
 pub(crate) struct Glass {
@@ -46,7 +44,9 @@ impl Read {
 /// An error of the library as an answer.
 fn fault(error: &Error) -> Fault {
     let reason = match error.kind() {
-        Kind::Input | Kind::Config | Kind::Shape => Reason::Input,
+        Kind::Input | Kind::Shape => Reason::Input,
+        // What such a model cannot be asked.
+        Kind::Config => Reason::Missing,
         _ => Reason::Broken,
     };
     Fault::new(reason, error.to_string())
@@ -59,8 +59,10 @@ impl Glass {
         let name = found.file_name().and_then(|n| n.to_str()).filter(|_| found != folder);
         let checkpoint = name.map(str::to_owned);
         let model = load(folder)?;
-        let begin = Prompt { text: TEXT.into(), source: TEXT.into() };
-        Ok(Self { model, pool, folder: folder.into(), checkpoint, begin, patterns: None })
+        let (folder, begin) = (folder.into(), Prompt::default());
+        let mut glass = Self { model, pool, folder, checkpoint, begin, patterns: None };
+        glass.begin = begin::prompt(&glass, &found);
+        Ok(glass)
     }
 
     /// Texts that stand on the page at first.
@@ -155,6 +157,10 @@ impl Inside for Glass {
             stacks.push(Stack { causal: false, ..both });
         }
         let Config { layers, heads, width, vocab, context, .. } = config;
+        let layers = match config.has_source() {
+            true => format!("{layers} + {}", config.decoder_layers),
+            false => layers.to_string(),
+        };
         let name = self.folder.file_name().map_or("model".into(), |n| n.to_string_lossy());
         let parameters = crate::out::short(self.model.parameters() as f64);
         Card {

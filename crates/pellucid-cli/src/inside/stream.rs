@@ -95,15 +95,16 @@ pub(super) fn attribution(glass: &Glass, prompt: &Prompt, whose: &Whose) -> Answ
     let of = |grain| {
         attribute(glass.subject(), read.text(), position, &direction, grain).map_err(|e| fault(&e))
     };
+    let two = config.has_source();
     let sum = of(Grain::Sublayers)?;
-    let parts: Vec<Share> = sum.shares.iter().map(|s| share(&s.component, s.value)).collect();
+    let parts: Vec<Share> = sum.shares.iter().map(|s| share(two, &s.component, s.value)).collect();
     let heads = match whose.layer {
         None => vec![],
         Some(layer) => {
             let all = of(Grain::Heads)?.shares;
-            let mut heads: Vec<Share> = all.iter().map(|s| share(&s.component, s.value)).collect();
-            heads.retain(|s| s.layer == Some(layer) && s.head.is_some());
-            heads
+            let inner = all.iter().filter(|s| s.component.contains(' '));
+            let heads = inner.map(|s| share(two, &s.component, s.value));
+            heads.filter(|s| s.layer == Some(layer)).collect()
         }
     };
     let note = "The last norm's divisor is held as it was; what a component does through later ones is not counted.";
@@ -112,28 +113,31 @@ pub(super) fn attribution(glass: &Glass, prompt: &Prompt, whose: &Whose) -> Answ
 }
 
 /// `decoder.blocks.3.attn head 2` as the page has it.
-fn share(component: &str, value: f64) -> Share {
+fn share(two: bool, component: &str, value: f64) -> Share {
     let words: Vec<&str> = component.split(' ').collect();
     let places: Vec<&str> = words[0].trim_start_matches("decoder.").split('.').collect();
     let layer = places.get(1).and_then(|l| l.parse::<usize>().ok());
-    let head = match words[..] {
+    let head: Option<usize> = match words[..] {
         [_, "head", head] => head.parse().ok(),
         _ => None,
     };
-    let side = if component.starts_with("decoder.") { "decoder" } else { "blocks" };
+    let inner = words.get(1).is_some();
+    let side = if two { "decoder" } else { "blocks" };
     let kind = places.get(2).copied().unwrap_or_default();
     let label = match (layer, kind) {
+        (Some(_), "attn") if inner => words[1..].join(" "),
+        (Some(_), "cross") if inner => format!("cross {}", words[1..].join(" ")),
         (Some(l), "attn") => format!("attention {l}"),
-        (Some(l), "cross") => format!("cross-attention {l}"),
+        (Some(l), "cross") => format!("cross {l}"),
         (Some(l), "mlp") => format!("MLP {l}"),
         _ => component.to_owned(),
     };
-    let label = head.map_or(label.clone(), |h: usize| format!("{label}, head {h}"));
     let site = match (layer, kind) {
         (Some(l), "attn") => format!("{side}.{l}.hook_attn_out"),
         (Some(l), "cross") => format!("{side}.{l}.hook_cross_attn_out"),
         (Some(l), "mlp") => format!("{side}.{l}.hook_mlp_out"),
-        _ => "hook_embed".into(),
+        _ if component == "biases" => String::new(),
+        _ => format!("{}hook_embed", if side == "decoder" { "decoder." } else { "" }),
     };
     Share { label, site, layer, head, value: value as f32 }
 }

@@ -146,7 +146,10 @@ fn short(name: &str) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text inside SVG. Control characters, which XML cannot hold even when escaped, are replaced.
+pub(super) fn escape(text: &str) -> String {
+    let banned = |c: char| (c < ' ' && !"\t\n\r".contains(c)) || "\u{fffe}\u{ffff}".contains(c);
+    let text = text.replace(banned, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

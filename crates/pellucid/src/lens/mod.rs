@@ -24,6 +24,8 @@ pub mod heat_map;
 /// Which tokens an answer hangs on.
 pub mod input_attribution;
 mod integrate;
+/// How deep the model makes up its mind.
+pub mod lens_depth;
 /// What the stream would say at each depth.
 pub mod logit_lens;
 /// What is asked of scores.
