@@ -94,8 +94,9 @@ fn argmax(scores: &[f32]) -> u32 {
 mod tests {
     use super::*;
     use crate::backend::cpu::pool::Pool;
+    use crate::lens::fixtures::induction_head;
     use crate::lens::rows::losses;
-    use crate::lens::{logit_lens, test_models};
+    use crate::lens::{test_models, tests};
     use crate::model::config::Config;
     use crate::model::observer::Text;
 
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn an_induction_head_settles_in_the_block_that_answers() {
         let pool = Pool::new(1);
-        let (config, weights) = test_models::induction(12, 24, 40.0);
+        let (config, weights) = induction_head(12, 24, 40.0).unwrap();
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
         // A token before all: the first has none before it, and takes itself for that.
         let twice = [&[11][..], &[3, 7, 0, 5, 9, 1].repeat(2)].concat();
@@ -154,7 +155,7 @@ mod tests {
             let seen = subject.observe(Text::of(&row), 1, &sites).unwrap();
             let best = |site: &Site, i: usize| {
                 let stream = &seen.value(*site).unwrap()[i * config.width..][..config.width];
-                argmax(&logit_lens::read(&config, &weights, stream).unwrap())
+                argmax(&tests::read(&config, &weights, stream))
             };
             let depth = |i| settled(&sites.iter().map(|s| best(s, i)).collect::<Vec<u32>>());
             let sum: usize = (0..row.len()).map(depth).sum();

@@ -51,7 +51,7 @@ fn close(got: &[f32], want: &[f32], tolerance: f32) {
 }
 
 /// Logits (V) of one vector of the stream (C): the last normalisation, then the head, in f64 loops.
-fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Vec<f32> {
+pub(super) fn read(config: &Config, weights: &Weights, stream: &[f32]) -> Vec<f32> {
     let mut x: Vec<f64> = stream.iter().map(|&v| f64::from(v)).collect();
     let n = x.len() as f64;
     if config.norm_placement == NormPlacement::Pre && config.norm != NormKind::None {

@@ -3,11 +3,13 @@
 use crate::support::{golden, logits};
 use pellucid::backend::cpu::pool::Pool;
 use pellucid::checkpoint::{self, Loaded};
+use pellucid::error::Result;
 use pellucid::lens::attribution::{Grain, attribute};
 use pellucid::lens::metric::Metric;
 use pellucid::lens::names::find_one;
 use pellucid::lens::patching::{Grid, Pair, estimate, patch};
 use pellucid::lens::subject::Subject;
+use pellucid::lens::sweep::{Follower, Forecast};
 use pellucid::model::observer::{End, Observer, Text};
 use pellucid::model::readout::Readout;
 use pellucid::model::site::{Part, Site};
@@ -150,6 +152,21 @@ fn the_logit_lens_and_the_attribution_are_as_transformer_lens_has_them() {
     }
 }
 
+/// Counts what it hears.
+struct Heard(usize);
+
+impl Follower for Heard {
+    fn begin(&mut self, forecast: &Forecast) -> Result<()> {
+        assert!(forecast.flops <= forecast.flops_apart && forecast.passes <= forecast.cells);
+        Ok(())
+    }
+
+    fn found(&mut self, _: usize, _: f64) -> Result<()> {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
 #[test]
 fn patching_is_as_transformer_lens_has_it() {
     let pool = Pool::new(2);
@@ -171,25 +188,9 @@ fn patching_is_as_transformer_lens_has_it() {
             if want.is_null() {
                 continue;
             }
-            let mut heard = 0;
-            let map = patch(
-                subject,
-                pair,
-                &g.metric,
-                grid,
-                &mut |forecast| {
-                    assert!(
-                        forecast.flops <= forecast.flops_apart && forecast.passes <= forecast.cells
-                    );
-                    Ok(())
-                },
-                &mut |done| {
-                    heard = done;
-                    Ok(())
-                },
-            );
-            let map = map.unwrap();
-            assert_eq!(heard, map.values.len());
+            let mut heard = Heard(0);
+            let map = patch(subject, pair, &g.metric, grid, &mut heard).unwrap();
+            assert_eq!(heard.0, map.values.len());
             compare(&format!("{} patch {name}", g.name), &map.values, &numbers(want));
             // An estimate of the same sign of effect overall; equality is tested where the rest is linear.
             let near = estimate(subject, pair, &g.metric, grid).unwrap();
