@@ -124,26 +124,32 @@ fn becomes(
             mean.repeat(n)
         }
         How::Patch => {
-            if edit.text.is_none() && edit.source.is_none() {
-                return Err(Fault::input("which text to patch from?"));
-            }
-            let own = |other: &Option<String>, own: &str| other.clone().unwrap_or(own.into());
-            let text = own(&edit.text, &prompt.text);
-            let other = glass.read(&Prompt { text, source: own(&edit.source, &prompt.source) })?;
-            let pairs = [("text", &read.ids, &other.ids), ("source", &read.source, &other.source)];
-            for (name, here, there) in pairs {
-                let (a, b) = (here.len(), there.len());
-                if a != b {
-                    let message = format!(
-                        "the {name} has {a} tokens, the one to patch from {b}; they must be as many"
-                    );
-                    return Err(Fault::input(message));
-                }
-            }
+            let other = other(glass, prompt, read, edit)?;
             capture(&other).map_err(|e| fault(&e))?
         }
     };
     let region = Region(picks);
     let picked = region.take(&shape, &values).map_err(|e| fault(&e))?;
     Ok((region, Becomes::Set(picked.into())))
+}
+
+/// What is patched from: as many tokens, so that positions are the same.
+fn other(glass: &Glass, prompt: &Prompt, read: &Read, edit: &Edit) -> Answer<Read> {
+    if edit.text.is_none() && edit.source.is_none() {
+        return Err(Fault::input("which text to patch from?"));
+    }
+    let own = |other: &Option<String>, own: &str| other.clone().unwrap_or(own.into());
+    let text = own(&edit.text, &prompt.text);
+    let other = glass.read(&Prompt { text, source: own(&edit.source, &prompt.source) })?;
+    let pairs = [("text", &read.ids, &other.ids), ("source", &read.source, &other.source)];
+    for (name, here, there) in pairs {
+        let (a, b) = (here.len(), there.len());
+        if a != b {
+            let message = format!(
+                "the {name} has {a} tokens, the one to patch from {b}; they must be as many"
+            );
+            return Err(Fault::input(message));
+        }
+    }
+    Ok(other)
 }
