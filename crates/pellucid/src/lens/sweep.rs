@@ -183,7 +183,7 @@ impl<'a> Sweep<'a> {
                 let tokens = pass.cells.len() * longest;
                 pass.cut.map(|(layer, _)| layer) == place.map(|(layer, _)| layer)
                     && tokens + longest <= TOKENS.max(longest)
-                    && (8 * rest >= 7 * longest || tokens < FEW)
+                    && (4 * rest >= 3 * longest || tokens < FEW)
             };
             match passes.last_mut().filter(fits) {
                 Some(pass) => pass.cells.push(cell),
