@@ -26,6 +26,8 @@ pub mod adapter;
 mod assemble;
 /// Models in CTranslate2's format.
 pub mod ctranslate2;
+/// Telling weights apart.
+pub mod fingerprint;
 /// One folder: `save` and `load`.
 pub mod folder;
 /// How to sample, as `generation_config.json` says it.
@@ -56,6 +58,7 @@ mod tests;
 
 pub use adapter::{read_factors, save_adapter, text_folder};
 pub use ctranslate2::{CTranslate2Model, import_ctranslate2};
+pub use fingerprint::fingerprint;
 pub use folder::{Loaded, load, load_config, save, write_into};
 pub use generation::GenerationConfig;
 pub use gguf::{GgufModel, GgufType, export_gguf, import_gguf};

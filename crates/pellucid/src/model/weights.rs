@@ -4,7 +4,6 @@ use super::config::Config;
 pub use super::parameters::{Init, ParamSpec, parameters};
 use crate::backend::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
-use crate::files::Fnv;
 
 /// All parameters of a model.
 #[derive(Clone, Debug)]
@@ -63,14 +62,6 @@ impl Weights {
     #[must_use]
     pub fn count(&self) -> usize {
         self.specs.iter().map(ParamSpec::len).sum()
-    }
-
-    /// Tells weights apart: equal for equal bits.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Fnv::new();
-        self.data.iter().for_each(|w| hash.add_word(w.to_bits()));
-        hash.text()
     }
 
     /// The index of a parameter.

@@ -8,6 +8,7 @@ use crate::plan;
 use clap::Args;
 use indicatif::ProgressBar;
 use pellucid::backend::cpu::pool::Pool;
+use pellucid::checkpoint::fingerprint;
 use pellucid::error::{Error, Kind, Result};
 use pellucid::files;
 use pellucid::lens::subject::Subject;
@@ -118,7 +119,7 @@ impl SweepArgs {
     /// Who follows the sweep of a question.
     pub(crate) fn follow(&self, opened: &Opened, mut question: Value) -> Result<Told> {
         let Some(path) = &self.resume else { return Ok(Told::new()) };
-        question["weights"] = opened.model.weights.fingerprint().into();
+        question["weights"] = fingerprint(&opened.model.weights).into();
         let mut told = Told::new();
         told.ledger = Some(Ledger::open(path, &question)?);
         Ok(told)

@@ -102,7 +102,6 @@ pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
     if batch.targets.iter().all(|t| *t == IGNORE) {
         return does_not_apply("the model forbids every token of the text");
     }
-    let counted = batch.targets.iter().filter(|t| **t != IGNORE).count() as f64;
     graph.step(pool, weights, &mut all, true, &batch, run)?;
     // What lies between parameters is working memory.
     let mut gradient = vec![0.0f32; all.len()];
@@ -115,23 +114,7 @@ pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
     }
     #[cfg(test)]
     let gradient = crate::model::lies::told(Site::once(Part::Embed), 0, true, gradient);
-    let square = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
-    let mut slope = |change: f64| -> Result<f64> {
-        let mut moved = |sign: f64| -> Result<(f64, f64)> {
-            let mut other = weights.clone();
-            let mut told = 0.0;
-            for (w, g) in other.data_mut().iter_mut().zip(&gradient) {
-                let (before, g) = (*w, f64::from(*g));
-                *w += (sign * change / square * g) as f32;
-                // A step is rounded to what a weight can hold: the gradient answers for that one.
-                told += g * (f64::from(*w) - f64::from(before));
-            }
-            let (_, losses) = graph.evaluate(pool, &other, &batch)?;
-            Ok((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / counted, told))
-        };
-        let ((up, more), (down, less)) = (moved(1.0)?, moved(-1.0)?);
-        Ok((up - down) / (more - less))
-    };
+    let mut slope = |change: f64| slope(case, &mut graph, &batch, &gradient, change);
     // Losses are rounded to f32: a step must be felt, and not leave the tangent. One of these changes the loss so that
     // it does neither; half of it shows what the curve adds (Richardson 1911).
     let mut best = f64::INFINITY;
@@ -140,4 +123,30 @@ pub(super) fn training(case: &Case<'_>) -> Result<Outcome> {
         best = best.min((straight - 1.0).abs());
     }
     measured(best, 0.03)
+}
+
+/// What the loss does along the gradient, of what the gradient says, when it says that the loss will change so much.
+fn slope(
+    case: &Case<'_>,
+    graph: &mut TrainGraph,
+    batch: &Batch,
+    gradient: &[f32],
+    change: f64,
+) -> Result<f64> {
+    let Subject { weights, pool, .. } = case.subject;
+    let square = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+    let targets = batch.targets.iter().filter(|t| **t != IGNORE).count() as f64;
+    let mut moved = |sign: f64| -> Result<(f64, f64)> {
+        let (mut other, mut told) = (weights.clone(), 0.0);
+        for (w, g) in other.data_mut().iter_mut().zip(gradient) {
+            let (before, g) = (*w, f64::from(*g));
+            *w += (sign * change / square * g) as f32;
+            // A step is rounded to what a weight can hold: the gradient answers for that one.
+            told += g * (f64::from(*w) - f64::from(before));
+        }
+        let (_, losses) = graph.evaluate(pool, &other, batch)?;
+        Ok((losses.iter().map(|l| f64::from(*l)).sum::<f64>() / targets, told))
+    };
+    let ((up, more), (down, less)) = (moved(1.0)?, moved(-1.0)?);
+    Ok((up - down) / (more - less))
 }
