@@ -41,6 +41,14 @@ pub(crate) struct Finding {
     pub(crate) tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
 }
 
+impl Finding {
+    /// One that a picture shows, whose title it has.
+    pub(crate) fn pictured(picture: HeatMap, text: Vec<String>, json: Value) -> Self {
+        let title = picture.title.clone();
+        Self { title, text, pictures: vec![picture], json, ..Self::default() }
+    }
+}
+
 impl FindingArgs {
     /// Says it and writes what was asked for.
     pub(crate) fn show(&self, finding: &Finding) -> Result<()> {

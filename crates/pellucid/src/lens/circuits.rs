@@ -15,7 +15,7 @@
 
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Config, Core, NormKind, NormPlacement, Output};
+use crate::model::config::{Config, Core, NormKind, NormPlacement};
 use crate::tensor::random::Random;
 use nalgebra::{DMatrix, DVector, Schur};
 
@@ -88,10 +88,7 @@ pub fn circuits(
     }
     let all = heads(subject)?;
     let (n, h) = (all.len(), config.heads);
-    let between = match config.output == Output::Tokens && !config.head_transform {
-        true => Some(read_again(subject)?),
-        false => None,
-    };
+    let between = if subject.reads_linearly() { Some(read_again(subject)?) } else { None };
     let mut found = Circuits {
         heads: h,
         copying: between.as_ref().map(|_| vec![]),
@@ -155,13 +152,10 @@ fn heads(subject: Subject<'_>) -> Result<Vec<Head>> {
 
 /// `Eᵀ U` (C, C): from a token's embedding to what raises the same token's score.
 fn read_again(subject: Subject<'_>) -> Result<DMatrix<f64>> {
-    let Subject { config, weights, .. } = subject;
-    let embedding = rows(weights.get("embedding.token")?, config.width);
-    let head = match config.tied_head {
-        true => embedding.clone(),
-        false => rows(weights.get("head.weight")?, config.width),
-    };
-    Ok(embedding.transpose() * reader(config, head, weights.get("norm.weight").ok()))
+    let config = subject.config;
+    let embedding = rows(subject.weights.get("embedding.token")?, config.width);
+    let head = reader(config, rows(subject.head()?, config.width), Some(&subject.last_norm()?));
+    Ok(embedding.transpose() * head)
 }
 
 /// Of `V (Eᵀ U) O` (D, D), whose eigenvalues are those of `U O V Eᵀ` but for zeros.

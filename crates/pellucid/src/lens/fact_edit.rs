@@ -7,7 +7,7 @@
 //! W' = W + (v - W k) (C⁻¹ k)ᵀ / (kᵀ C⁻¹ k)       C = mean of k kᵀ over ordinary text: what must not move
 //! ```
 
-use super::solve::{cholesky, solve};
+use super::solve::Positive;
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
 use crate::model::edit::{Pick, Region};
@@ -208,12 +208,12 @@ fn solved_for(moments: &[f64], key: &[f64]) -> Result<Vec<f64>> {
     let mean = (0..f).map(|i| moments[i * f + i]).sum::<f64>() / f as f64;
     let mut c = moments.to_vec();
     (0..f).for_each(|i| c[i * f + i] += 1e-3 * mean + 1e-12);
-    let l = cholesky(&c, f).ok_or_else(|| {
+    let c = Positive::of(&c, f).ok_or_else(|| {
         Error::new(Kind::Numeric, "edit fact", "second moments are not positive")
             .hint("take them over more text")
     })?;
     let mut x = key.to_vec();
-    solve(&l, &mut x);
+    c.solve(&mut x);
     Ok(x)
 }
 

@@ -28,6 +28,25 @@ pub struct HeatMap {
 }
 
 impl HeatMap {
+    /// A picture whose largest magnitude is darkest.
+    #[must_use]
+    pub fn new(
+        title: impl Into<String>,
+        rows: Vec<String>,
+        columns: Vec<String>,
+        values: Vec<f64>,
+    ) -> Self {
+        Self { title: title.into(), rows, columns, values, full: None }
+    }
+
+    /// One with a row for each block.
+    #[must_use]
+    pub fn by_block(title: impl Into<String>, columns: Vec<String>, values: Vec<f64>) -> Self {
+        let blocks = values.len() / columns.len().max(1);
+        let rows = (0..blocks).map(|l| format!("block {l}")).collect();
+        Self::new(title, rows, columns, values)
+    }
+
     /// The magnitude that is darkest.
     fn check(&self) -> Result<f64> {
         let (r, c, n) = (self.rows.len(), self.columns.len(), self.values.len());

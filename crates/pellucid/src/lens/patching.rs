@@ -119,7 +119,8 @@ fn of_block(grid: Grid, t: usize, heads: usize) -> Vec<Vec<Pick>> {
     }
 }
 
-fn check(pair: Pair<'_>) -> Result<usize> {
+/// The number of tokens of both.
+pub(super) fn check(pair: Pair<'_>) -> Result<usize> {
     let (a, b) = (pair.clean.len(), pair.corrupted.len());
     if a == b && a > 0 {
         return Ok(a);

@@ -6,11 +6,11 @@
 //! computed, nothing is linearised; with every path named it is ordinary patching.
 
 use super::metric::Metric;
-use super::patching::{Map, Pair};
+use super::patching::{Map, Pair, check};
 use super::subject::Subject;
 use super::sweep::{Cell, Follower, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
-use crate::model::config::NormPlacement;
+use crate::model::config::{Config, NormPlacement};
 use crate::model::observer::{End, Observer, Text};
 use crate::model::site::{Part, Site};
 use crate::model::watch::Watch;
@@ -53,7 +53,7 @@ impl Sender {
     fn site(self) -> Site {
         match self {
             Self::Attention(l) => Site::block(l, Part::AttnOut),
-            Self::Head(l, _) => Site::block(l, Part::Z),
+            Self::Head(l, _) => Site::block(l, Part::Result),
             Self::FeedForward(l) => Site::block(l, Part::MlpOut),
         }
     }
@@ -100,7 +100,7 @@ pub fn receivers(subject: Subject<'_>, sender: Sender) -> Vec<Receiver> {
 
 fn all_receivers(subject: Subject<'_>) -> Vec<Receiver> {
     let blocks = (0..subject.config.layers).flat_map(|l| {
-        let mlp = (subject.config.hidden > 0).then_some(Receiver::FeedForward(l));
+        let mlp = subject.config.has_feed_forward().then_some(Receiver::FeedForward(l));
         [Some(Receiver::Attention(l)), mlp].into_iter().flatten()
     });
     blocks.chain([Receiver::Scores]).collect()
@@ -112,11 +112,7 @@ fn demand_paths(subject: Subject<'_>, pair: Pair<'_>) -> Result<()> {
         let message = "paths are those of one stream that sublayers add to: pre-norm, one stack";
         return Err(Error::new(Kind::Config, "path patching", message));
     }
-    if pair.clean.len() != pair.corrupted.len() {
-        let message = "the clean and the corrupted text have different numbers of tokens";
-        return Err(Error::new(Kind::Input, "path patching", message));
-    }
-    Ok(())
+    check(pair).map(|_| ())
 }
 
 /// The metric of the corrupted run when these receivers hear the sender as it was in the clean run.
@@ -190,7 +186,7 @@ pub fn path_map(
             true => senders.extend((0..config.heads).map(|h| Sender::Head(layer, h))),
             false => senders.push(Sender::Attention(layer)),
         }
-        senders.extend((config.hidden > 0).then_some(Sender::FeedForward(layer)));
+        senders.extend(config.has_feed_forward().then_some(Sender::FeedForward(layer)));
     }
     let runs = both(subject, pair, &senders)?;
     let (mut cells, mut places) = (vec![], vec![]);
@@ -228,26 +224,16 @@ fn both(subject: Subject<'_>, pair: Pair<'_>, senders: &[Sender]) -> Result<[Obs
 
 /// What the sender writes in the clean run less in the corrupted one, (T, C).
 fn change(subject: Subject<'_>, runs: &[Observer; 2], sender: Sender) -> Result<Vec<f32>> {
-    let config = subject.config;
-    let Site { layer, .. } = sender.site();
+    let Config { heads, width, .. } = *subject.config;
     let (clean, corrupted) = (runs[0].read(sender.site())?, runs[1].read(sender.site())?);
-    let differs: Vec<f32> = clean.iter().zip(&corrupted).map(|(a, b)| a - b).collect();
-    let Sender::Head(_, head) = sender else { return Ok(differs) };
-    let (h, d, c) = (config.heads, config.head_width, config.width);
-    if head >= h {
-        let message = format!("head {head}, but heads are numbered 0..{h}");
+    let differs = clean.iter().zip(&corrupted).map(|(a, b)| a - b);
+    let Sender::Head(_, head) = sender else { return Ok(differs.collect()) };
+    if head >= heads {
+        let message = format!("head {head}, but heads are numbered 0..{heads}");
         return Err(Error::new(Kind::Input, "path patching", message));
     }
-    let out = subject.weights.get(&format!("blocks.{layer}.attn.out.weight"))?;
-    let mut written = vec![];
-    for z in differs.chunks_exact(h * d) {
-        let z = &z[head * d..][..d];
-        written.extend((0..c).map(|i| {
-            let row = &out[i * h * d + head * d..][..d];
-            row.iter().zip(z).map(|(w, z)| w * z).sum::<f32>()
-        }));
-    }
-    Ok(written)
+    let own = |i: &usize| i / width % heads == head;
+    Ok(differs.enumerate().filter(|(i, _)| own(i)).map(|(_, d)| d).collect())
 }
 
 #[cfg(test)]
@@ -255,7 +241,6 @@ mod tests {
     use super::*;
     use crate::backend::cpu::pool::Pool;
     use crate::lens::test_models;
-    use crate::model::config::Config;
 
     #[test]
     fn a_map_holds_what_single_paths_say() {

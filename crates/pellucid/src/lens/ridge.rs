@@ -7,7 +7,7 @@
 //! ```
 
 use super::probe::{Linear, ProbeOptions, moments, split, standardised};
-use super::solve::{cholesky, solve};
+use super::solve::Positive;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::random::Random;
 
@@ -87,8 +87,8 @@ pub fn regress(
     })
 }
 
-/// Cholesky's factor of `XᵀX / N + λ I` over the training rows.
-fn factor(x: &[f32], d: usize, train: &[usize], l2: f32) -> Result<Vec<f64>> {
+/// `XᵀX / N + λ I`, taken apart, over the training rows.
+fn factor(x: &[f32], d: usize, train: &[usize], l2: f32) -> Result<Positive> {
     let mut a = vec![0.0f64; d * d];
     for &r in train {
         let x = &x[r * d..][..d];
@@ -102,14 +102,14 @@ fn factor(x: &[f32], d: usize, train: &[usize], l2: f32) -> Result<Vec<f64>> {
         (0..=i).for_each(|j| a[i * d + j] /= n);
         a[i * d + i] += f64::from(l2);
     }
-    cholesky(&a, d).ok_or_else(|| {
+    Positive::of(&a, d).ok_or_else(|| {
         Error::new(Kind::Numeric, "probe", "vectors are not independent").hint("raise λ (l2)")
     })
 }
 
 /// Weights (M, D).
 fn weights(
-    factor: &[f64],
+    factor: &Positive,
     (x, d): (&[f32], usize),
     (y, m): (&[f64], usize),
     train: &[usize],
@@ -121,7 +121,7 @@ fn weights(
             let y = (y[r * m + j] - centre[j]) / train.len() as f64;
             w.iter_mut().zip(&x[r * d..][..d]).for_each(|(w, &x)| *w += y * f64::from(x));
         }
-        solve(factor, w);
+        factor.solve(w);
     }
     w
 }

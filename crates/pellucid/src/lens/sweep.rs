@@ -139,18 +139,6 @@ impl<'a> Sweep<'a> {
         &self.scores
     }
 
-    /// A change of the stream behind a block alone is one before the next, which need not compute the block again.
-    fn later(&self, cell: &Cell) -> Cell {
-        let mut cell = cell.clone();
-        if let [Patch { site, .. }] = &mut cell.patches[..]
-            && site.part == Part::ResidPost
-            && site.layer + 1 < self.subject.config.layers
-        {
-            *site = Site::block(site.layer + 1, Part::ResidPre);
-        }
-        cell
-    }
-
     /// The first block and position that a cell changes; none where its run cannot be cut.
     fn place(&self, cell: &Cell) -> Option<(usize, usize)> {
         self.kept.as_ref()?;
@@ -171,7 +159,7 @@ impl<'a> Sweep<'a> {
 
     fn plan(&self, cells: &[Cell]) -> Vec<Pass> {
         let mut order: Vec<(Option<(usize, usize)>, usize)> =
-            cells.iter().map(|c| self.place(&self.later(c))).zip(0..).collect();
+            cells.iter().map(|c| self.place(c)).zip(0..).collect();
         order.sort();
         let mut passes: Vec<Pass> = vec![];
         for (place, cell) in order {
@@ -257,7 +245,7 @@ impl<'a> Sweep<'a> {
         each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
         for pass in self.plan(cells) {
-            let some: Vec<Cell> = pass.cells.iter().map(|&i| self.later(&cells[i])).collect();
+            let some: Vec<&Cell> = pass.cells.iter().map(|&i| &cells[i]).collect();
             let scores = match pass.cut {
                 None => self.whole(&some)?,
                 Some(cut) => self.rest(&some, cut)?,
@@ -271,10 +259,10 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whole runs.
-    fn whole(&self, cells: &[Cell]) -> Result<Vec<f32>> {
+    fn whole(&self, cells: &[&Cell]) -> Result<Vec<f32>> {
         let Subject { config, weights, pool } = self.subject;
         let mut edit = sites(&self.given);
-        for site in sites(cells) {
+        for site in sites(cells.iter().copied()) {
             if !edit.contains(&site) {
                 edit.push(site);
             }
@@ -287,7 +275,7 @@ impl<'a> Sweep<'a> {
             self.check(cell)?;
             ids.extend_from_slice(&self.ids[cell.base * self.t..][..self.t]);
             let given = self.given.iter().filter(|g| g.base == cell.base);
-            for cell in given.chain([cell]) {
+            for cell in given.chain([*cell]) {
                 apply(cell, row, 0, &mut |site, region, change| {
                     observer.change(site, region, change)
                 })?;
@@ -298,11 +286,11 @@ impl<'a> Sweep<'a> {
     }
 
     /// From a block and a position on.
-    fn rest(&self, cells: &[Cell], (layer, t): (usize, usize)) -> Result<Vec<f32>> {
+    fn rest(&self, cells: &[&Cell], (layer, t): (usize, usize)) -> Result<Vec<f32>> {
         let Subject { config, weights, pool } = self.subject;
         let kept = self.kept.as_ref().expect("cut runs are kept");
         let size = TailSize { layer, b: cells.len(), t, whole: self.t };
-        let watch = Watch { edit: sites(cells), ..Watch::default() };
+        let watch = Watch { edit: sites(cells.iter().copied()), ..Watch::default() };
         let mut tail = Tail::new(config, size, watch, pool.threads())?;
         // All rows go on from where the first of them changes: what the others compute again is as it was.
         let past = self.t - t;

@@ -46,12 +46,8 @@ impl Ablate {
             By::Mean => Removal::Mean,
             By::Resample => Removal::Resample,
         };
-        let told = Told::new();
-        told.length((Component::all(config).len() + 1) * rows.len());
-        let found = loss_without(opened.subject(), &rows, removal, &mut |done| {
-            told.at(done);
-            Ok(())
-        })?;
+        let told = Told::of((Component::all(config).len() + 1) * rows.len());
+        let found = loss_without(opened.subject(), &rows, removal, &mut told.each())?;
         drop(told);
         let columns: Vec<String> = (0..config.heads)
             .map(|h| format!("head {h}"))
@@ -77,14 +73,7 @@ impl Ablate {
             .map(|(c, loss)| json!({ "component": c.to_string(), "loss": loss, "added": loss - found.whole }))
             .collect();
         let json = json!({ "loss": found.whole, "without": all });
-        let rows = (0..config.layers).map(|l| format!("block {l}")).collect();
-        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
-        self.output.show(&Finding {
-            title,
-            text,
-            pictures: vec![picture],
-            json,
-            ..Finding::default()
-        })
+        let picture = HeatMap::by_block(title, columns, values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

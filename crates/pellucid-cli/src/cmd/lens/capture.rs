@@ -88,8 +88,7 @@ fn stream(opened: &Opened, sites: &[Site], rows: &[Vec<i32>], to: &Path) -> Resu
         writers.push((site, NpyWriter::<f32>::create(&to.join(&name), &shape[2..])?, name));
     }
     let mut tokens = NpyWriter::<i32>::create(&to.join("tokens.npy"), &[])?;
-    let told = Told::new();
-    told.length(rows.len());
+    let told = Told::of(rows.len());
     let (mut first, mut places) = (0, vec![]);
     for (done, row) in rows.iter().enumerate() {
         let seen = opened.subject().observe(Text::of(row), 1, sites)?;

@@ -23,22 +23,14 @@ impl Circuits {
     pub(crate) fn run(self) -> Result<()> {
         let opened = self.looked.open()?;
         let (layers, h) = (opened.model.config.layers, opened.model.config.heads);
-        let told = Told::new();
-        told.length(layers * h);
-        let found = circuits(opened.subject(), &mut |done| {
-            told.at(done);
-            Ok(())
-        })?;
+        let told = Told::of(layers * h);
+        let found = circuits(opened.subject(), &mut told.each())?;
         drop(told);
         let mut pictures = vec![];
         if let Some(values) = &found.copying {
-            pictures.push(HeatMap {
-                title: "copying: would raise what it looks at".into(),
-                rows: (0..layers).map(|l| format!("block {l}")).collect(),
-                columns: (0..h).map(|i| format!("head {i}")).collect(),
-                values: values.clone(),
-                ..HeatMap::default()
-            });
+            let columns = (0..h).map(|i| format!("head {i}")).collect();
+            let title = "copying: would raise what it looks at";
+            pictures.push(HeatMap::by_block(title, columns, values.clone()));
         }
         let n = layers * h;
         let name = |i: usize| format!("{}.{}", i / h, i % h);
@@ -50,16 +42,10 @@ impl Circuits {
             let named: Vec<String> = best.iter().take(NAMED).map(said).collect();
             text.push(format!("{}: {}", kind.name(), named.join(", ")));
             json[kind.name()] = json!(scores.chunks(n).collect::<Vec<_>>());
-            pictures.push(HeatMap {
-                title: format!(
-                    "{}: what a head (down) wrote, in a later one (across)",
-                    kind.name()
-                ),
-                rows: (0..n).map(name).collect(),
-                columns: (0..n).map(name).collect(),
-                values: scores.clone(),
-                ..HeatMap::default()
-            });
+            let title =
+                format!("{}: what a head (down) wrote, in a later one (across)", kind.name());
+            let names: Vec<String> = (0..n).map(name).collect();
+            pictures.push(HeatMap::new(title, names.clone(), names, scores.clone()));
         }
         let title = "What heads would do by their weights".into();
         self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })

@@ -57,12 +57,11 @@ impl Context {
         let values: Vec<f64> =
             found.curve.chunks(bin).map(|c| c.iter().sum::<f64>() / c.len() as f64).collect();
         let columns = (0..values.len()).map(|i| (i * bin + 1).to_string()).collect();
-        let title = "Loss by position, in nats".to_owned();
+        let title = "Loss by position, in nats";
         let json = json!({ "score": found.score.value, "error": found.score.error, "tokens": [early, late],
             "early": found.early.value, "late": found.late.value, "windows": found.samples, "curve": found.curve });
         let rows = vec!["loss".into()];
-        let pictures =
-            vec![HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() }];
-        self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })
+        let picture = HeatMap::new(title, rows, columns, values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

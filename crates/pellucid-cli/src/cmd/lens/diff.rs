@@ -37,12 +37,8 @@ impl Diff {
         let rows = opened.rows(&self.texts, self.lines)?;
         let Opened { model, pool } = &opened;
         let second = Subject { config: &other.config, weights: &other.weights, pool };
-        let told = Told::new();
-        told.length(rows.len());
-        let found = compare(opened.subject(), second, &rows, &mut |done| {
-            told.at(done);
-            Ok(())
-        })?;
+        let told = Told::of(rows.len());
+        let found = compare(opened.subject(), second, &rows, &mut told.each())?;
         drop(told);
         let (layers, heads) = (model.config.layers, model.config.heads);
         let mut values = vec![0.0; layers * heads];
@@ -68,20 +64,9 @@ impl Diff {
             ));
         }
         let json = json(&found);
-        let picture = HeatMap {
-            title: title.clone(),
-            rows: (0..layers).map(|l| format!("block {l}")).collect(),
-            columns: (0..heads).map(|h| format!("head {h}")).collect(),
-            values,
-            full: None,
-        };
-        self.output.show(&Finding {
-            title,
-            text,
-            pictures: vec![picture],
-            json,
-            ..Finding::default()
-        })
+        let columns = (0..heads).map(|h| format!("head {h}")).collect();
+        let picture = HeatMap::by_block(title, columns, values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }
 

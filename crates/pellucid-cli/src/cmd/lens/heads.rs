@@ -40,20 +40,14 @@ impl Heads {
         let tokens = self.tokens.min(config.vocab - usize::from(start.is_some())).min(room);
         let (samples, seed) = (self.samples, self.seed);
         let texts = RandomTexts { tokens, repeats, samples, start, seed, candidates: vec![] };
-        let told = Told::new();
-        told.length(samples);
-        let found = head_scores(subject, &texts, &mut |done| {
-            told.at(done);
-            Ok(())
-        })?;
+        let told = Told::of(samples);
+        let found = head_scores(subject, &texts, &mut told.each())?;
         drop(told);
         let twice = repeated(subject, &RandomTexts { repeats: 2, ..texts.clone() })?;
-        let of = |name: &str, pick: &dyn Fn(&HeadScore) -> f64| HeatMap {
-            title: format!("{name}, by block and head"),
-            rows: (0..config.layers).map(|l| format!("block {l}")).collect(),
-            columns: (0..found.heads).map(|h| format!("head {h}")).collect(),
-            values: found.scores.iter().map(pick).collect(),
-            full: None,
+        let of = |name: &str, pick: &dyn Fn(&HeadScore) -> f64| {
+            let columns = (0..found.heads).map(|h| format!("head {h}")).collect();
+            let values = found.scores.iter().map(pick).collect();
+            HeatMap::by_block(format!("{name}, by block and head"), columns, values)
         };
         let mut pictures = vec![
             of("looks at the token before", &|s| s.previous.value),

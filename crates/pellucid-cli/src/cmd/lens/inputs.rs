@@ -50,20 +50,8 @@ impl Inputs {
         let json = json!({ "tokens": columns, "shares": found.tokens, "value": found.value,
             "baseline": found.baseline, "completeness_error": found.completeness_error() });
         let rows = vec!["share".into()];
-        let picture = HeatMap {
-            title: title.clone(),
-            rows,
-            columns,
-            values: found.tokens,
-            ..HeatMap::default()
-        };
-        self.output.show(&Finding {
-            title,
-            text,
-            pictures: vec![picture],
-            json,
-            ..Finding::default()
-        })
+        let picture = HeatMap::new(title, rows, columns, found.tokens);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }
 
@@ -91,14 +79,8 @@ impl Rollout {
                 .to_owned();
         let json = json!({ "tokens": names, "blocks": blocks.iter().map(|b| b.chunks(ids.len()).collect::<Vec<_>>()).collect::<Vec<_>>() });
         let values = blocks.last().cloned().unwrap_or_default();
-        let picture = HeatMap {
-            title: title.clone(),
-            rows: names.clone(),
-            columns: names,
-            values,
-            ..HeatMap::default()
-        };
-        self.output.show(&Finding { title, pictures: vec![picture], json, ..Finding::default() })
+        let picture = HeatMap::new(title, names.clone(), names, values);
+        self.output.show(&Finding::pictured(picture, vec![], json))
     }
 }
 

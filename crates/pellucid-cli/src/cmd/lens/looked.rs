@@ -141,6 +141,21 @@ impl Told {
         self.bar.set_length(n as u64);
     }
 
+    /// Follows `n` runs that are counted as they are done.
+    pub(crate) fn of(n: usize) -> Self {
+        let told = Self::new();
+        told.length(n);
+        told
+    }
+
+    /// For who tells how many are done.
+    pub(crate) fn each(&self) -> impl FnMut(usize) -> Result<()> {
+        |done| {
+            self.at(done);
+            Ok(())
+        }
+    }
+
     pub(crate) fn at(&self, done: usize) {
         self.bar.set_position(done as u64);
     }

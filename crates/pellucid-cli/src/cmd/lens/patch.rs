@@ -83,13 +83,7 @@ impl PatchCommand {
             "values": map.values.chunks(map.columns).collect::<Vec<_>>() });
         let (rows, values) = (map.rows.clone(), map.shares());
         demand_different(metric, map)?;
-        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
-        self.output.show(&Finding {
-            title,
-            text,
-            pictures: vec![picture],
-            json,
-            ..Finding::default()
-        })
+        let picture = HeatMap::new(title, rows, columns, values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

@@ -42,9 +42,8 @@ impl Paths {
         let json = json!({ "metric": metric.name(), "clean": map.clean, "corrupted": map.corrupted,
             "from": map.rows, "to": columns, "values": map.values.chunks(map.columns).collect::<Vec<_>>() });
         let (rows, values) = (map.rows.clone(), map.shares());
-        let pictures =
-            vec![HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() }];
+        let picture = HeatMap::new(title, rows, columns, values);
         let text = vec![said(&metric, &map)];
-        self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

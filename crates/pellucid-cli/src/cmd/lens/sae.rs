@@ -122,8 +122,7 @@ impl SaeCommand {
         let (steps, rate, sparsity) = (self.steps, self.rate, self.sparsity);
         let mut trainer =
             Trainer::new(config, Recipe { steps, rate, sparsity, ..Recipe::default() })?;
-        let told = Told::new();
-        told.length(self.steps);
+        let told = Told::of(self.steps);
         let n = vectors.len() / d;
         let mut random = pellucid::tensor::random::Random::new(1, 6);
         for step in 0..self.steps {

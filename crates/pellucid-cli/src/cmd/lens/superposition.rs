@@ -55,12 +55,11 @@ impl Superposition {
             text.push(format!("feature {i}: length {norm:.3}, {room:.3} of a dimension to itself"));
         }
         let names: Vec<String> = (0..n).map(|i| format!("feature {i}")).collect();
-        let title = "Products of the features' directions".to_owned();
+        let title = "Products of the features' directions";
         let json = json!({ "loss": loss, "lengths": norms, "dimensionality": room, "directions": directions,
             "products": products.chunks(n).collect::<Vec<_>>() });
         let (rows, columns, values) = (names.clone(), names, products);
-        let pictures =
-            vec![HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() }];
-        self.output.show(&Finding { title, text, pictures, json, ..Finding::default() })
+        let picture = HeatMap::new(title, rows, columns, values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

@@ -100,13 +100,9 @@ pub(crate) fn finding(opened: &Opened, fact: &Fact, found: &Trace) -> Finding {
     )];
     let mut pictures = vec![];
     for (restored, values) in &found.maps {
-        pictures.push(HeatMap {
-            title: format!("{} put back: probability above the noisy run's", restored.name()),
-            rows: (0..values.len() / t).map(|l| format!("block {l}")).collect(),
-            columns: columns.clone(),
-            values: values.iter().map(|v| v - found.corrupted).collect(),
-            full: None,
-        });
+        let title = format!("{} put back: probability above the noisy run's", restored.name());
+        let above = values.iter().map(|v| v - found.corrupted).collect();
+        pictures.push(HeatMap::by_block(title, columns.clone(), above));
     }
     let maps: serde_json::Map<String, serde_json::Value> = found
         .maps

@@ -42,8 +42,7 @@ impl Tuned {
         let (learn, judge) = rows.split_at(rows.len() - rows.len() / 10);
         let mut lens = TunedLens::new(&opened.model.config);
         let recipe = Recipe { steps: self.steps, rate: self.rate, ..Recipe::default() };
-        let told = Told::new();
-        told.length(self.steps);
+        let told = Told::of(self.steps);
         let mut next = |step: usize| -> Result<Vec<Vec<i32>>> {
             let at = |i: usize| learn[(step * self.batch + i) % learn.len()].clone();
             Ok((0..self.batch.min(learn.len())).map(at).collect())

@@ -55,8 +55,8 @@ impl Attention {
         let (rows, columns) = (opened.labels(&ids), opened.labels(keys));
         let json = json!({ "site": site.to_string(), "head": self.head, "queries": rows, "keys": columns,
             "pattern": values.chunks(keys.len()).collect::<Vec<_>>() });
-        let picture = HeatMap { title: title.clone(), rows, columns, values, ..HeatMap::default() };
-        self.output.show(&Finding { title, pictures: vec![picture], json, ..Finding::default() })
+        let picture = HeatMap::new(title, rows, columns, values);
+        self.output.show(&Finding::pictured(picture, vec![], json))
     }
 }
 
@@ -120,19 +120,7 @@ impl Logit {
             "probability": values.chunks(t).collect::<Vec<_>>(),
             "last": depths.iter().map(|d| json!({ "site": d.name, "top": d.top })).collect::<Vec<_>>() });
         let text = vec![logit_lens::table(&depths, Some(&label(follow)))];
-        let picture = HeatMap {
-            title: title.clone(),
-            rows,
-            columns: opened.labels(&ids),
-            values,
-            ..HeatMap::default()
-        };
-        self.output.show(&Finding {
-            title,
-            text,
-            pictures: vec![picture],
-            json,
-            ..Finding::default()
-        })
+        let picture = HeatMap::new(title, rows, opened.labels(&ids), values);
+        self.output.show(&Finding::pictured(picture, text, json))
     }
 }

@@ -25,6 +25,11 @@ pub(super) fn does_not_apply(why: impl Into<String>) -> Result<Outcome> {
     Ok(Outcome::DoesNotApply(why.into()))
 }
 
+/// The larger of two errors; a NaN wins.
+pub(super) fn worse(a: f64, b: f64) -> f64 {
+    if b <= a { a } else { b }
+}
+
 /// Largest difference over the largest magnitude of `want` (at least `floor`); NaN if anything is. Equal infinities
 /// differ by nothing.
 fn error(got: impl IntoIterator<Item = f64>, want: &[f32], floor: f64) -> f64 {
@@ -34,8 +39,7 @@ fn error(got: impl IntoIterator<Item = f64>, want: &[f32], floor: f64) -> f64 {
         n += 1;
         let w = f64::from(w);
         let e = if g == w { 0.0 } else { (g - w).abs() / large };
-        // A NaN must win.
-        worst = if e <= worst { worst } else { e };
+        worst = worse(worst, e);
         if worst.is_nan() {
             return worst;
         }
@@ -295,7 +299,7 @@ pub(super) fn rolled_out(case: &Case<'_>) -> Result<Outcome> {
                 } else {
                     (row.iter().sum::<f64>() - 1.0).abs()
                 };
-                worst = if wrong <= worst { worst } else { wrong };
+                worst = worse(worst, wrong);
             }
         }
     }

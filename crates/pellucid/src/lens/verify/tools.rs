@@ -1,7 +1,7 @@
 //! Laws about the tools: models written by hand, in which what must be found is known. They are the same for every
 //! model that is verified; they say whether this program, on this machine, can be believed.
 
-use super::laws::measured;
+use super::laws::{measured, worse};
 use super::{Case, Outcome};
 use crate::backend::cpu::pool::Pool;
 use crate::error::Result;
@@ -75,8 +75,7 @@ pub(super) fn linear(case: &Case<'_>) -> Result<Outcome> {
             want.iter_mut().zip(through).for_each(|(w, x)| *w += x);
         }
         for (got, want) in run.gradient(site)?.iter().zip(&want) {
-            let e = (f64::from(*got) - want).abs();
-            worst = if e <= worst { worst } else { e };
+            worst = worse(worst, (f64::from(*got) - want).abs());
         }
     }
     measured(worst, 1e-5)
@@ -142,7 +141,7 @@ pub(super) fn dictionary(case: &Case<'_>) -> Result<Outcome> {
         // A token and a position.
         found.l0 - 2.0,
     ];
-    measured(errors.iter().fold(0.0, |m, e| if e.abs() <= m { m } else { e.abs() }), 1e-6)
+    measured(errors.iter().fold(0.0, |m, e| worse(m, e.abs())), 1e-6)
 }
 
 pub(super) fn induction_found(case: &Case<'_>) -> Result<Outcome> {
@@ -158,7 +157,7 @@ pub(super) fn induction_found(case: &Case<'_>) -> Result<Outcome> {
     let subject = Subject { config: &config, weights: &weights, pool };
     let heads = head_scores(subject, &texts, &mut |_| Ok(()))?;
     let mut worst = 1.0 - heads.scores[0].previous.value;
-    let mut add = |e: f64| worst = if e <= worst { worst } else { e };
+    let mut add = |e: f64| worst = worse(worst, e);
     add(1.0 - heads.scores[1].induction.value);
     let (loss, right) = second_copy(subject, None)?;
     add(loss);
