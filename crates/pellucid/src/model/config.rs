@@ -225,6 +225,9 @@ pub struct Config {
     pub window: Option<usize>,
     /// Probability of dropping an element after the embedding and each sublayer, and an attention weight.
     pub dropout: f32,
+    /// Standard deviation of the initial tables and matrices; none: 0.02, with two stacks Glorot & Bengio's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_std: Option<f32>,
     /// What is trained beside frozen matrices; a model that is used has none: it is merged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Adapter>,

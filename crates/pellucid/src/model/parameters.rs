@@ -165,7 +165,7 @@ impl List<'_> {
     /// Rows that are looked up.
     fn table(&mut self, name: &str, rows: usize) {
         // With two stacks vectors are multiplied by √C, so that they start with length 1 a channel.
-        let std = if self.xavier() { 1.0 / (self.config.width as f32).sqrt() } else { STD };
+        let std = if self.xavier() { 1.0 / (self.config.width as f32).sqrt() } else { self.std() };
         let shape = vec![rows, self.config.width];
         self.push(name.into(), shape, true, Init::Normal(std));
     }
@@ -173,7 +173,11 @@ impl List<'_> {
     /// The original paper's reference code starts its matrices so (Glorot & Bengio 2010), and small post-norm models
     /// learn faster from there than from 0.02.
     fn xavier(&self) -> bool {
-        self.config.has_source()
+        self.config.has_source() && self.config.initial_std.is_none()
+    }
+
+    fn std(&self) -> f32 {
+        self.config.initial_std.unwrap_or(STD)
     }
 
     /// A matrix whose product is added to the stream (`into`), or not.
@@ -182,9 +186,9 @@ impl List<'_> {
             (2.0 / (rows + columns) as f32).sqrt()
         } else if into {
             // GPT-2's: projections into the stream are smaller by √(2L) (Radford et al. 2019).
-            STD / (2.0 * self.config.layers as f32).sqrt()
+            self.std() / (2.0 * self.config.layers as f32).sqrt()
         } else {
-            STD
+            self.std()
         };
         self.push(name.into(), vec![rows, columns], true, Init::Normal(std));
     }
@@ -241,7 +245,7 @@ impl List<'_> {
         }
         if config.positions == Positions::Relative {
             let shape = vec![config.relative_buckets, config.heads];
-            self.push(format!("{p}relative"), shape, false, Init::Normal(STD));
+            self.push(format!("{p}relative"), shape, false, Init::Normal(self.std()));
         }
         for i in 0..layers {
             self.block(&format!("{p}blocks.{i}"), crosses);

@@ -69,6 +69,7 @@ impl Config {
             scaled_embedding: false,
             window: None,
             dropout: 0.0,
+            initial_std: None,
         }
     }
 

@@ -48,6 +48,14 @@ impl Config {
             (0.0..1.0).contains(&self.dropout),
             format!("dropout = {}, but it must be at least 0 and below 1", self.dropout),
         );
+        rule(
+            self.initial_std.is_none_or(|s| s.is_finite() && s > 0.0),
+            format!("initial_std = {:?}, but it must be above 0", self.initial_std),
+        );
+        rule(
+            self.initial_std.is_none() || self.core == Core::Transformer,
+            "initial_std is of attention's matrices; core = lstm starts from its width".into(),
+        );
         rule(self.window != Some(0), "window = 0, but a query must see itself".into());
         self.bare(&mut faults);
         self.stacks(&mut faults);

@@ -99,9 +99,13 @@ mod tests {
 
     #[test]
     fn initial_weights_have_the_stated_spread() {
-        let weights = Weights::init(&Config::nano(), 3);
-        let w = weights.get("blocks.0.mlp.in.weight").unwrap();
-        let variance = w.iter().map(|x| f64::from(x * x)).sum::<f64>() / w.len() as f64;
-        assert!((variance.sqrt() - 0.02).abs() < 2e-4);
+        for (initial_std, expected) in [(None, 0.02), (Some(0.1), 0.1)] {
+            let weights = Weights::init(&Config { initial_std, ..Config::nano() }, 3);
+            for name in ["blocks.0.mlp.in.weight", "embedding.token"] {
+                let w = weights.get(name).unwrap();
+                let variance = w.iter().map(|x| f64::from(x * x)).sum::<f64>() / w.len() as f64;
+                assert!((variance.sqrt() / expected - 1.0).abs() < 0.02, "{name}");
+            }
+        }
     }
 }

@@ -106,6 +106,8 @@ sections! {
         window: Option<usize> = None,
         /// Probability of dropping an element.
         dropout: Option<f32> = None,
+        /// Standard deviation of the initial tables and matrices; follows: 0.02, with two stacks from their sides.
+        initial_std: Option<f32> = None,
     }
     /// LoRA: what is trained beside the frozen matrices of the model to start from.
     adapter: AdapterKeys {
@@ -290,6 +292,7 @@ impl RunConfig {
         if let Some(window) = keys.window {
             config.window = (window > 0).then_some(window);
         }
+        config.initial_std = keys.initial_std;
         Ok(config)
     }
 

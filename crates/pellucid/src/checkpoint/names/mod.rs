@@ -290,6 +290,7 @@ fn agree(own: &Config, foreign: &Config, family: Family, name: &str) -> Result<(
         bias: own.bias,
         norm_bias: own.norm_bias,
         dropout: own.dropout,
+        initial_std: own.initial_std,
         pooling: own.pooling,
         ..foreign.clone()
     };
@@ -364,6 +365,7 @@ fn is_plain(config: &Config) -> bool {
         architecture: config.architecture,
         core: config.core,
         output: config.output,
+        initial_std: config.initial_std,
         position_offset: config.position_offset,
         embedding_norm: config.embedding_norm,
         segments: config.segments,
