@@ -21,6 +21,7 @@ mod pairs;
 mod plan;
 mod profile;
 mod progress;
+mod recorder;
 mod session;
 mod signal;
 mod speculate;

@@ -237,12 +237,20 @@ impl Model {
         let capacity = (longest + options.max_new).clamp(1, self.config.context);
         let rows = rows.clamp(1, prompts.len().max(1));
         let mut decoder = self.decoder(pool, rows, capacity)?;
-        let mut model = WithModel {
-            decoder: &mut decoder,
-            pool,
-            weights: &self.weights,
-            vocab: self.config.vocab,
-        };
+        self.continue_with(&mut decoder, pool, prompts, options, sink)
+    }
+
+    /// As [`Self::generate`] with a decoder that is already there.
+    pub(crate) fn continue_with(
+        &self,
+        decoder: &mut Decoder,
+        pool: &Pool,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        sink: &mut dyn FnMut(Event<'_>) -> Result<Flow>,
+    ) -> Result<Vec<Generated>> {
+        let mut model =
+            WithModel { decoder, pool, weights: &self.weights, vocab: self.config.vocab };
         generate(&mut model as &mut dyn NextLogits, prompts, options, self.tokenizer.as_ref(), sink)
     }
 }

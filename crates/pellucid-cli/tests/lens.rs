@@ -37,6 +37,44 @@ fn sites_are_listed_and_what_is_missing_is_explained() {
 }
 
 #[test]
+fn what_a_text_leaves_while_it_is_written_is_what_it_leaves_when_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let [grown, read] = ["grown", "read"].map(|n| folder.path().join(n).display().to_string());
+    let model = golden("lens/llama");
+    let inside = ["--capture", "*", "--capture-to", &grown, "--ignore-end", "--json"];
+    let args = ["generate", &model, "--ids", "5 11 3", "-n", "4"];
+    let made = ok(&[&args[..], &inside].concat(), Path::new("."));
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let ids = [&made["prompt_ids"], &made["ids"]].map(|ids| ids.as_array().unwrap().clone());
+    let text: Vec<String> = ids.concat().iter().take(6).map(ToString::to_string).collect();
+    json(&["lens", "capture", &model, &text.join(" "), "--tensors", &read]);
+    let [grown, read] =
+        [&grown, &read].map(|p| pellucid::checkpoint::load_tensors(Path::new(p)).unwrap());
+    assert_eq!(grown.shape("blocks.1.attn.hook_pattern").unwrap(), [1, 4, 6, 6]);
+    let names: Vec<String> = grown.names().map(str::to_owned).collect();
+    assert_eq!(names.len(), read.names().count() - 1, "all but the scores of tokens");
+    for name in names {
+        assert_eq!(grown.shape(&name).unwrap(), read.shape(&name).unwrap(), "{name}");
+        let (a, b) = (grown.read(&name).unwrap(), read.read(&name).unwrap());
+        let near = |(a, b): (&f32, &f32)| a == b || (a - b).abs() <= 1e-4;
+        assert!(a.iter().zip(&b).all(near), "{name}");
+    }
+    let two = failure(&[
+        "generate",
+        &model,
+        "--ids",
+        "5",
+        "--ids",
+        "3",
+        "--capture",
+        "*",
+        "--capture-to",
+        "x",
+    ]);
+    assert!(two.contains("one prompt"), "{two}");
+}
+
+#[test]
 fn a_capture_is_written_with_names_and_shapes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("seen.safetensors");

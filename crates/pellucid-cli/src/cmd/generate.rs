@@ -6,6 +6,7 @@ use crate::input::{parse_ids, text_of};
 use crate::model::{Held, Model};
 use crate::out;
 use crate::plan;
+use crate::recorder::RecordArgs;
 use crate::speculate;
 use clap::Args;
 use pellucid::error::Result;
@@ -62,6 +63,8 @@ pub(crate) struct Generate {
     speculation: SpeculateArgs,
     #[command(flatten)]
     inside: ChangeArgs,
+    #[command(flatten)]
+    record: RecordArgs,
 }
 
 impl Generate {
@@ -95,7 +98,11 @@ impl Generate {
         };
         let done = match &self.speculation.speculate {
             None => {
-                let done = model.generate(&pool, &prompts, self.batch, &options, &mut sink)?;
+                let done = if self.record.any() {
+                    self.record.generate(&model, &pool, &prompts, &options, &mut sink)?
+                } else {
+                    model.generate(&pool, &prompts, self.batch, &options, &mut sink)?
+                };
                 let row = |generated| Speculated { generated, proposed: 0, accepted: 0, calls: 0 };
                 done.into_iter().map(row).collect()
             }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ops::attention::{
     AttentionDims, CachedAttention, CrossAttention, Mask, RelativeBias, Rule, SelfAttention,
 };
-use crate::ops::attention_steps::{Mix, Scores, Softmax};
+use crate::ops::attention_steps::{Mix, Recall, RecalledScores, Scores, Softmax};
 use crate::ops::head_norm::{HeadNorm, HeadNormDims};
 use crate::ops::rotary::{self, Rotary};
 
@@ -41,10 +41,8 @@ pub(super) fn attention(m: &mut Builder<'_>, layer: usize, stream: Value) -> Res
         }
         Purpose::Extend { capacity } => {
             let dims = AttentionDims { b: m.b, t: m.t, s: capacity, h, kv, d };
-            let op = CachedAttention::new(dims, rule)?;
-            let cache = m.b * kv * capacity * d;
-            let states = [m.tape.state(cache), m.tape.state(cache)];
-            m.tape.push_inference(op, &[qkv], &[m.inputs.past, m.inputs.new], &table, &states)?[0]
+            let call = Call { dims, rule, lengths: vec![m.inputs.past, m.inputs.new], table };
+            extend(m, &call, qkv, layer)?
         }
     };
     let heads = m.tap(Part::Z, layer, heads)?;
@@ -90,22 +88,59 @@ pub(super) fn attend(
     m.push(op, &[weights, from[from.len() - 1]], &[], &[])
 }
 
+/// What the heads read while a text grows: fused, or in steps, as [`attend`].
+fn extend(m: &mut Builder<'_>, call: &Call, qkv: Value, layer: usize) -> Result<Value> {
+    let Call { dims, rule, lengths, table } = call;
+    let cache = dims.b * dims.kv * dims.s * dims.d;
+    let states = [m.tape.state(cache), m.tape.state(cache)];
+    let (scores, pattern) = (Part::Scores, Part::Pattern);
+    let acts = m.acts(scores, layer) || m.acts(pattern, layer);
+    let mut heads = None;
+    if !acts {
+        let op = CachedAttention::new(*dims, *rule)?;
+        let read = m.tape.push_inference(op, &[qkv], lengths, table, &states)?[0];
+        if !(m.wants(scores, layer) || m.wants(pattern, layer)) {
+            return Ok(read);
+        }
+        heads = Some(read);
+    }
+    let op = Recall::new(*dims, *rule)?;
+    let from = m.tape.push_inference(op, &[qkv], lengths, &[], &states)?;
+    let op = RecalledScores::new(*dims, *rule)?;
+    let x = m.tape.push_inference(op, &from, lengths, table, &[])?[0];
+    let weights = probabilities(m, dims, x, (scores, pattern, layer))?;
+    match heads {
+        Some(heads) => Ok(heads),
+        None => m.push(Mix::apart(*dims)?, &[weights, from[1]], &[], &[]),
+    }
+}
+
 /// The pattern, (B, H, T, S), by way of the scores.
-fn in_steps(
+pub(super) fn in_steps(
     m: &mut Builder<'_>,
     call: &Call,
     from: &[Value],
     (scores, pattern, layer): (Part, Part, usize),
 ) -> Result<Value> {
-    let AttentionDims { b, t, s, h, .. } = call.dims;
     let op = match from.len() {
         1 => Scores::packed(call.dims, call.rule)?,
         _ => Scores::apart(call.dims, call.rule)?,
     };
     let x = m.push(op, from, &call.lengths, &call.table)?;
-    let x = m.tap(scores, layer, x)?;
+    probabilities(m, &call.dims, x, (scores, pattern, layer))
+}
+
+/// From scores to the pattern, past both sites.
+fn probabilities(
+    m: &mut Builder<'_>,
+    dims: &AttentionDims,
+    scores: Value,
+    (at_scores, at_pattern, layer): (Part, Part, usize),
+) -> Result<Value> {
+    let AttentionDims { b, t, s, h, .. } = *dims;
+    let x = m.tap(at_scores, layer, scores)?;
     let p = m.push(Softmax::new(b * h * t, s)?, &[x], &[], &[])?;
-    m.tap(pattern, layer, p)
+    m.tap(at_pattern, layer, p)
 }
 
 /// How this block's scores become probabilities, in training without dropout.

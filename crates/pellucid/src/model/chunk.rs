@@ -3,7 +3,8 @@
 use super::builder::{Builder, Memory, Purpose};
 use super::config::Config;
 use super::head;
-use super::site::Sizes;
+use super::recording::Recording;
+use super::site::{Site, Sizes, View};
 use super::source::Sources;
 use super::standing::{self, Standing};
 use super::stored_weights::StoredWeights;
@@ -38,6 +39,8 @@ pub(super) struct Chunk {
     /// Lengths of the sources, where there are some.
     sources: Option<Ints>,
     pub(super) logits: Value,
+    /// Where the recorded sites lie.
+    recorded: Vec<(Value, View)>,
 }
 
 impl Chunk {
@@ -45,13 +48,14 @@ impl Chunk {
         config: &Config,
         stored: Option<&StoredWeights>,
         Want { size, capacity, sources, every }: Want,
-        standing: &[Standing],
+        (standing, recorded): (&[Standing], &[Site]),
         threads: usize,
     ) -> Result<Self> {
         let purpose = Purpose::Extend { capacity };
         // Prompts round what stored matrices are multiplied with; attention may as well.
         let precision = if stored.is_some() { Precision::Bf16 } else { Precision::F32 };
         let mut m = Builder::decoder(config, size, sources, (purpose, precision), stored)?;
+        m.watch.capture = recorded.to_vec();
         standing::watch(&mut m, standing);
         let lengths = match m.memory {
             Some(Memory::Remembered { lengths, .. }) => Some(lengths),
@@ -62,7 +66,14 @@ impl Chunk {
         m.tape.keep(logits);
         m.check_watch()?;
         let sizes = Sizes { b: size.0, t: size.1, s: sources.1 };
-        standing::put(&m.seen, config, sizes, standing)?;
+        standing::put(&m.seen, config, (sizes, Some(capacity)), standing)?;
+        let recorded = recorded
+            .iter()
+            .filter_map(|site| {
+                let (_, value) = m.seen.values.iter().find(|(s, _)| *s == site.base())?;
+                Some((*value, site.grown(config, sizes, capacity)))
+            })
+            .collect();
         let inputs = m.inputs;
         let mut session = Session::new(Plan::infer(m.tape, threads)?);
         // The cache is the decoder's, lent to one chunk at a time.
@@ -76,11 +87,21 @@ impl Chunk {
             new: inputs.new,
             sources: lengths,
             logits,
+            recorded,
         })
     }
 }
 
 impl Chunk {
+    /// Keeps what the new tokens of each row left at the recorded sites.
+    pub(super) fn tell(&self, recording: &mut Recording, new: &[usize]) -> Result<()> {
+        for (at, (value, view)) in self.recorded.iter().enumerate() {
+            let values = view.gather(self.session.value(*value)?);
+            recording.take(at, (&view.shape, &values), new)?;
+        }
+        Ok(())
+    }
+
     /// Puts in how long the sources are.
     pub(super) fn tell_lengths(&mut self, sources: Option<&Sources>) {
         if let (Some(ints), Some(sources)) = (self.sources, sources) {

@@ -1,12 +1,13 @@
 //! Cross-attention: what a decoder's position reads of the source (Vaswani et al. 2017, section 3.2.3).
 
-use super::attention::{Call, attend, rule};
+use super::attention::{Call, attend, in_steps, rule};
 use super::builder::{Builder, Memory};
 use super::residual::{self, CROSS};
 use super::site::Part;
-use crate::autograd::Value;
+use crate::autograd::{State, Value};
 use crate::error::Result;
 use crate::ops::attention::{AttentionDims, Mask, RememberedAttention, Rule};
+use crate::ops::attention_steps::{Mix, RecallSource};
 
 /// What position `t` reads from the encoder's positions, added to the stream (B, T, C).
 pub(super) fn cross_attention(
@@ -38,8 +39,8 @@ pub(super) fn cross_attention(
             // Rows that read the same text are more queries of one row.
             let dims = AttentionDims { b: rows, t: m.b / rows * m.t, s, h, kv, d };
             let state = m.tape.state(rows * s * 2 * kv * d);
-            let op = RememberedAttention::new(dims, rule)?;
-            m.tape.push_inference(op, &[q], &[lengths], &[], &[state])?[0]
+            let call = Call { dims, rule, lengths: vec![lengths], table: vec![] };
+            remembered(m, &call, (q, state), layer)?
         }
     };
     let heads = m.tap(Part::CrossZ, layer, heads)?;
@@ -56,4 +57,32 @@ pub(super) fn keys_and_values(
     let columns = 2 * m.config.kv_heads * m.config.head_width;
     let name = format!("decoder.blocks.{layer}.cross.kv");
     residual::linear(m, &name, (x, rows, m.config.width), columns, None)
+}
+
+/// What the heads read of keys and values that were made before: fused, or in steps, as [`attend`].
+fn remembered(
+    m: &mut Builder<'_>,
+    call: &Call,
+    (q, state): (Value, State),
+    layer: usize,
+) -> Result<Value> {
+    let (scores, pattern) = (Part::CrossScores, Part::CrossPattern);
+    // Patterns of several rows about one text would lie as those of one row: they do not fire.
+    let alone = call.dims.b == m.b;
+    let acts = alone && (m.acts(scores, layer) || m.acts(pattern, layer));
+    let mut heads = None;
+    if !acts {
+        let op = RememberedAttention::new(call.dims, call.rule)?;
+        let read = m.tape.push_inference(op, &[q], &call.lengths, &[], &[state])?[0];
+        if !alone || !(m.wants(scores, layer) || m.wants(pattern, layer)) {
+            return Ok(read);
+        }
+        heads = Some(read);
+    }
+    let kv = m.tape.push_inference(RecallSource::new(call.dims)?, &[], &[], &[], &[state])?[0];
+    let weights = in_steps(m, call, &[q, kv], (scores, pattern, layer))?;
+    match heads {
+        Some(heads) => Ok(heads),
+        None => m.push(Mix::apart(call.dims)?, &[weights, kv], &[], &[]),
+    }
 }

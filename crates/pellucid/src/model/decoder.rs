@@ -2,8 +2,10 @@
 //! beside the decoder, about sources that were read before.
 
 use super::chunk::{Chunk, Want, permute};
-use super::config::{Architecture, Config, Core, Output};
+use super::config::{Architecture, Config, Output};
 use super::memory::{Slot, Sort, slots};
+use super::recording::Recording;
+use super::site::{Site, Sizes};
 use super::source::Sources;
 use super::standing::Standing;
 use super::stored_weights::StoredWeights;
@@ -17,10 +19,6 @@ use crate::error::{Error, Kind, Result};
 pub const CHUNKS: [usize; 4] = [LONGEST, 256, 32, 1];
 /// Read only when there are as many tokens.
 const LONGEST: usize = 512;
-
-/// Tokens that are verified together: as many rows as products take at the speed of memory, each with the bits it
-/// would have alone.
-pub const MOST_VERIFIED: usize = 8;
 
 /// Only what predicts the next token from those before it decodes.
 fn demand_a_decoder(config: &Config, sources: bool) -> Result<()> {
@@ -47,22 +45,23 @@ fn demand_a_decoder(config: &Config, sources: bool) -> Result<()> {
 /// A batch of growing sequences.
 #[derive(Debug)]
 pub struct Decoder {
-    config: Config,
+    pub(super) config: Config,
     stored: Option<StoredWeights>,
     /// Elements of the weights that a run is given.
     weights: usize,
-    batch: usize,
-    capacity: usize,
+    pub(super) batch: usize,
+    pub(super) capacity: usize,
     threads: usize,
     measure: bool,
     pub(super) chunks: Vec<Chunk>,
     pub(super) standing: Vec<Standing>,
-    cache: Vec<Buffer>,
+    pub(super) recording: Recording,
+    pub(super) cache: Vec<Buffer>,
     /// What each of these holds.
     slots: Vec<Slot>,
-    past: Vec<usize>,
+    pub(super) past: Vec<usize>,
     logits: Vec<f32>,
-    sources: Option<Sources>,
+    pub(super) sources: Option<Sources>,
 }
 
 impl Decoder {
@@ -135,6 +134,7 @@ impl Decoder {
             measure: false,
             chunks: vec![],
             standing: vec![],
+            recording: Recording::default(),
             cache: slots.iter().map(|slot| Buffer::zeros(slot.len)).collect(),
             slots,
             past: vec![0; batch],
@@ -188,7 +188,22 @@ impl Decoder {
         }
         permute(&mut self.logits, v, parents, |_| (1, v, v));
         self.past = parents.iter().map(|&p| self.past[p]).collect();
+        self.recording.reorder(parents);
         Ok(())
+    }
+
+    /// Plans the smallest chunk again, so that a fault is found now; on an error the old plans stay.
+    pub(super) fn plan_anew(&mut self) -> Result<()> {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.chunk(1, false).map(|_| ()).inspect_err(|_| self.chunks = chunks)
+    }
+
+    /// Sizes of a site's axes behind B and T, or, of scores and patterns, H and the keys.
+    pub(super) fn shape_of_a_position(&self, site: Site) -> Vec<usize> {
+        let s = self.sources.as_ref().map_or(0, Sources::longest);
+        let mut shape = site.shape(&self.config, Sizes { b: 1, t: 1, s });
+        shape.remove(if site.part.axes().starts_with("BH") { 2 } else { 1 });
+        shape.split_off(1)
     }
 
     /// Tokens in each row's cache, (B).
@@ -206,6 +221,7 @@ impl Decoder {
     /// Forgets every sequence.
     pub fn reset(&mut self) {
         self.past.fill(0);
+        self.recording.forget();
     }
 
     /// Switches the measuring of each operation on or off.
@@ -254,7 +270,13 @@ impl Decoder {
         Ok(&self.logits)
     }
 
-    fn check(&self, weights: &Weights, ids: &[i32], t: usize, new: &[usize]) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        weights: &Weights,
+        ids: &[i32],
+        t: usize,
+        new: &[usize],
+    ) -> Result<()> {
         if weights.data().len() != self.weights {
             let (found, wanted) = (weights.data().len(), self.weights);
             let message = format!("{found} weights, but the decoder was built for {wanted}");
@@ -302,62 +324,16 @@ impl Decoder {
         let (stored, size) = (self.stored.as_ref(), (self.batch, t));
         let sources = self.sources.as_ref().map_or((0, 0), |s| (s.texts(), s.longest()));
         let want = Want { size, capacity: self.capacity, sources, every };
-        let mut chunk = Chunk::new(&self.config, stored, want, &self.standing, self.threads)?;
+        let mut chunk = Chunk::new(
+            &self.config,
+            stored,
+            want,
+            (&self.standing, &self.recording.sites),
+            self.threads,
+        )?;
         chunk.session.measure(self.measure);
         self.chunks.push(chunk);
         Ok(self.chunks.len() - 1)
-    }
-
-    /// Reads the tokens `ids` (B, T) of every row, T ≤ [`MOST_VERIFIED`], and returns logits (B, T, V) after each.
-    /// Each is, to the bit, what [`Self::extend`] gives token by token as long as B T ≤ [`MOST_VERIFIED`].
-    ///
-    /// # Errors
-    /// As [`Self::extend`]; more tokens than that.
-    pub fn extend_all(&mut self, pool: &Pool, weights: &Weights, ids: &[i32]) -> Result<&[f32]> {
-        let t = ids.len() / self.batch;
-        self.check(weights, ids, t, &vec![t; self.batch])?;
-        if t == 0 || t > MOST_VERIFIED {
-            let message = format!("{t} tokens to verify; 1..={MOST_VERIFIED} are read together");
-            return Err(Error::new(Kind::Input, "decode", message));
-        }
-        let at = self.chunk(t, true)?;
-        let Self { chunks, cache, past, sources, .. } = self;
-        let chunk = &mut chunks[at];
-        chunk.tell_lengths(sources.as_ref());
-        chunk.session.ints_mut(chunk.ids).copy_from_slice(ids);
-        for (row, &p) in past.iter().enumerate() {
-            chunk.session.ints_mut(chunk.past)[row] = p as i32;
-            chunk.session.ints_mut(chunk.new)[row] = t as i32;
-        }
-        chunk.session.swap_states(cache);
-        let ran = chunk.session.run(pool, weights.data(), None, RunInfo::default());
-        chunk.session.swap_states(cache);
-        ran?;
-        past.iter_mut().for_each(|p| *p += t);
-        chunk.session.value(chunk.logits)
-    }
-
-    /// Forgets a row's tokens from position `len` on.
-    ///
-    /// # Errors
-    /// The row has fewer; an LSTM, whose state cannot be taken back.
-    pub fn truncate(&mut self, row: usize, len: usize) -> Result<()> {
-        if self.config.core == Core::Lstm && self.past.get(row).is_some_and(|&past| len < past) {
-            let message = "an LSTM cannot forget: its state is of all tokens together";
-            return Err(
-                Error::new(Kind::Input, "decode", message).hint("decode without speculation")
-            );
-        }
-        match self.past.get_mut(row) {
-            Some(past) if len <= *past => {
-                *past = len;
-                Ok(())
-            }
-            past => {
-                let message = format!("row {row} cut to {len} tokens, but it holds {past:?}");
-                Err(Error::new(Kind::Input, "decode", message))
-            }
-        }
     }
 
     fn extend_chunk(
@@ -369,7 +345,7 @@ impl Decoder {
         now: &[usize],
     ) -> Result<()> {
         let at = self.chunk(step, false)?;
-        let Self { chunks, cache, past, logits, config, sources, .. } = self;
+        let Self { chunks, cache, past, logits, config, sources, recording, .. } = self;
         let chunk = &mut chunks[at];
         chunk.tell_lengths(sources.as_ref());
         for (row, (&n, &p)) in now.iter().zip(&*past).enumerate() {
@@ -385,6 +361,7 @@ impl Decoder {
         let ran = chunk.session.run(pool, weights.data(), None, RunInfo::default());
         chunk.session.swap_states(cache);
         ran?;
+        chunk.tell(recording, now)?;
         let v = config.vocab;
         let fresh = chunk.session.value(chunk.logits)?;
         for (row, &n) in now.iter().enumerate() {

@@ -85,7 +85,7 @@ impl Graph {
         outputs.iter().for_each(|&value| m.tape.keep(value));
         m.check_watch()?;
         let sizes = Sizes { b: shape.b, t: shape.t, s: shape.s };
-        standing::put(&m.seen, config, sizes, standing)?;
+        standing::put(&m.seen, config, (sizes, None), standing)?;
         let plan = match aim {
             Aim::Train(training) => {
                 m.tape.freeze(|name| frozen.is_some_and(|all| all.contains(name)));

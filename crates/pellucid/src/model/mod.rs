@@ -55,6 +55,8 @@ pub mod edit;
 pub mod mask;
 /// A run whose insides are read and changed.
 pub mod observer;
+/// What passed chosen sites while texts grew.
+pub mod recording;
 /// Loss with stored weights.
 pub mod scorer;
 /// The closed list of everything observable.
@@ -65,3 +67,5 @@ pub mod standing;
 pub mod stored_weights;
 /// Loss and gradients of a micro-batch.
 pub mod train_graph;
+/// Several tokens at once with scores after each, and tokens taken back.
+pub mod verified;

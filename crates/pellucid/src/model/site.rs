@@ -312,6 +312,16 @@ impl Site {
         strides[0] = row * shape[1];
         View { offset, shape, strides }
     }
+
+    /// As [`Self::view`] where a text grows: it looks at its own keys in a cache of `capacity` positions.
+    pub(super) fn grown(self, config: &Config, size: Sizes, capacity: usize) -> View {
+        let mut view = self.view(config, size);
+        if matches!(self.part, Part::Scores | Part::Pattern) {
+            view.shape[3] = capacity;
+            view.strides = vec![config.heads * size.t * capacity, size.t * capacity, capacity, 1];
+        }
+        view
+    }
 }
 
 /// Sizes of a batch: B rows, T positions, S of the encoder where there are two stacks.

@@ -7,7 +7,7 @@ use super::decoder::Decoder;
 use super::edit::{Pick, Region};
 use super::site::{Site, Sizes};
 use super::train_graph::TrainGraph;
-use super::watch::{Seen, Watch};
+use super::watch::Seen;
 use crate::error::{Error, Kind, Result};
 use crate::ops::tap::Change;
 
@@ -16,27 +16,50 @@ use crate::ops::tap::Change;
 pub struct Standing {
     /// Where; a site with positions.
     pub site: Site,
-    /// What is picked along the axes after B and T.
+    /// What is picked along the axes but B and T.
     pub picks: Vec<Pick>,
-    /// What becomes of it; values are those of one position.
+    /// What becomes of it; values are those of one position, and scores and patterns, which grow, take none.
     pub change: Change,
 }
 
 /// Names the sites to a tape that is about to be recorded.
 pub(super) fn watch(m: &mut Builder<'_>, all: &[Standing]) {
-    m.watch = Watch { edit: all.iter().map(|s| s.site).collect(), ..Watch::default() };
+    m.watch.edit = all.iter().map(|s| s.site).collect();
 }
 
-/// Puts the changes into the slots of a tape that was recorded.
-pub(super) fn put(seen: &Seen, config: &Config, sizes: Sizes, all: &[Standing]) -> Result<()> {
+/// Puts the changes into the slots of a tape that was recorded; one that extends texts looks at `capacity` keys.
+pub(super) fn put(
+    seen: &Seen,
+    config: &Config,
+    (sizes, capacity): (Sizes, Option<usize>),
+    all: &[Standing],
+) -> Result<()> {
     for Standing { site, picks, change } in all {
-        if !site.part.axes().starts_with("BT") {
-            let message = format!("{site} is not of single positions");
-            return Err(Error::new(Kind::Input, "standing change", message)
-                .hint("hook_z, a stream or a neuron can be changed at every position"));
-        }
-        let view = site.view(config, sizes);
-        let edits = view.edits(&site.to_string(), &Region::behind(2, picks), change)?;
+        let refuse = |message: String, hint: &str| {
+            Err(Error::new(Kind::Input, "standing change", message).hint(hint))
+        };
+        let region = match site.part.axes() {
+            axes if axes.starts_with("BT") => Region::behind(2, picks),
+            "BHTS" if matches!(change, Change::Set(_) | Change::Add(_)) => {
+                let hint = "fill or scale it: zero, x0.5";
+                return refuse(format!("{site} grows with the text and takes no values"), hint);
+            }
+            "BHTS" => {
+                let mut picks = picks.iter().cloned();
+                let head = picks.next().unwrap_or_default();
+                Region([Pick::All, head, Pick::All].into_iter().chain(picks).collect())
+            }
+            _ => {
+                let hint =
+                    "hook_z, a pattern, a stream or a neuron can be changed at every position";
+                return refuse(format!("{site} is not of single positions"), hint);
+            }
+        };
+        let view = match capacity {
+            Some(capacity) => site.grown(config, sizes, capacity),
+            None => site.view(config, sizes),
+        };
+        let edits = view.edits(&site.to_string(), &region, change)?;
         let slot = seen.slots.iter().find(|(s, _)| *s == site.base());
         let Some((_, slot)) = slot else {
             let message = format!("{site} would not fire in such a run");
@@ -53,16 +76,8 @@ impl Decoder {
     /// # Errors
     /// A site that the model lacks or that has no positions; the old changes then stay.
     pub fn hold(&mut self, changes: &[Standing]) -> Result<()> {
-        let (chunks, before) = (
-            std::mem::take(&mut self.chunks),
-            std::mem::replace(&mut self.standing, changes.to_vec()),
-        );
-        // Made at once, so that a fault is found now.
-        if let Err(error) = self.chunk(1, false) {
-            (self.chunks, self.standing) = (chunks, before);
-            return Err(error);
-        }
-        Ok(())
+        let before = std::mem::replace(&mut self.standing, changes.to_vec());
+        self.plan_anew().inspect_err(|_| self.standing = before)
     }
 }
 

@@ -8,7 +8,8 @@ use pellucid::generate::{
     speculate,
 };
 use pellucid::model::config::Config;
-use pellucid::model::decoder::{Decoder, MOST_VERIFIED};
+use pellucid::model::decoder::Decoder;
+use pellucid::model::verified::MOST_VERIFIED;
 use pellucid::model::weights::Weights;
 
 const T: usize = 20;

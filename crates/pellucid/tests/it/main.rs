@@ -9,6 +9,7 @@ mod examples;
 mod families;
 mod folders;
 mod gguf;
+mod growing;
 mod hf;
 mod lens;
 mod model;

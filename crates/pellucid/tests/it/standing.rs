@@ -49,8 +49,10 @@ fn a_head_is_silent_while_a_model_generates() {
         assert!(distance(&got, &whole) > 1e-3, "{preset}: the head did nothing");
         let missing = Standing { site: Site::block(7, Part::Z), ..silent_head() };
         assert!(decoder.hold(&[missing]).is_err());
-        let pattern = Standing { site: Site::block(0, Part::Pattern), ..silent_head() };
-        assert!(decoder.hold(&[pattern]).is_err(), "no positions of its own");
+        let values = Change::Add(std::sync::Arc::from([1.0]));
+        let pattern =
+            Standing { site: Site::block(0, Part::Pattern), picks: vec![], change: values };
+        assert!(decoder.hold(&[pattern]).is_err(), "it grows");
     }
 }
 

@@ -27,7 +27,7 @@ pub use pace::{Costs, Pace};
 use super::decode::{Event, Flow, GenerateOptions, Generated, NextLogits, Row, WithModel, checked};
 use super::sampler::{Draw, Sampler, pick};
 use crate::error::{Error, Kind, Result};
-use crate::model::decoder::MOST_VERIFIED;
+use crate::model::verified::MOST_VERIFIED;
 use crate::text::Tokenizer;
 
 /// The most tokens proposed at a time: with the last one taken they are as many as are verified together.

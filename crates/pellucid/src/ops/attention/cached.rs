@@ -75,28 +75,15 @@ impl CachedAttention {
     }
 
     fn check(&self, past: &[i32], new: &[i32]) -> Result<()> {
-        let AttentionDims { t, s, .. } = self.dims;
-        for (b, (&past, &new)) in past.iter().zip(new).enumerate() {
-            let facts = |message: String, kind| {
-                Error::new(kind, "attention", message)
-                    .fact(format!("batch row {b}: past {past}, new {new}, T {t}, capacity {s}"))
-            };
-            if past < 0 || new < 0 || new as usize > t {
-                let message = "past must not be negative, and new must be in 0..=T";
-                return Err(facts(message.into(), Kind::Input));
-            }
-            if past as usize + new as usize > s {
-                let message =
-                    format!("the cache is full: {} positions", past as usize + new as usize);
-                return Err(facts(message, Kind::Resource)
-                    .hint("end the generation, or make the cache larger"));
-            }
-        }
-        Ok(())
+        check_standing(&self.dims, past, new)
     }
 
     /// Copies the new keys and values of every row behind the old ones.
-    fn append(&self, x: &mut Inference<'_>) {
+    ///
+    /// # Errors
+    /// `past` and `new` that do not fit.
+    pub(in crate::ops) fn append(&self, x: &mut Inference<'_>) -> Result<()> {
+        self.check(x.ints[0], x.ints[1])?;
         let AttentionDims { b, t, s, h, kv, d } = self.dims;
         let (qkv, width) = (x.inputs[0], self.width());
         for which in 0..2 {
@@ -112,6 +99,7 @@ impl CachedAttention {
                 }
             }
         }
+        Ok(())
     }
 
     /// The probabilities `(T, capacity)` of one head of one batch row, for looking inside; `k_cache` as the
@@ -168,8 +156,7 @@ impl InferenceOp for CachedAttention {
     }
 
     fn forward(&self, mut x: Inference<'_>) -> Result<()> {
-        self.check(x.ints[0], x.ints[1])?;
-        self.append(&mut x);
+        self.append(&mut x)?;
         let (own, scratch) = x.scratch.split_at_mut(self.rule.bias_scratch(&self.dims, false));
         let biases = self.rule.bias.map(|bias| {
             relative::expand(bias, &self.dims, x.params[0], own);
@@ -180,4 +167,33 @@ impl InferenceOp for CachedAttention {
         cpu::forward(x.pool, &call, x.outputs[0], None, scratch);
         Ok(())
     }
+}
+
+/// Queries stand behind what the cache holds, and it has room for them.
+///
+/// # Errors
+/// The batch row, and what does not fit.
+pub(in crate::ops) fn check_standing(
+    dims: &AttentionDims,
+    past: &[i32],
+    new: &[i32],
+) -> Result<()> {
+    let AttentionDims { t, s, .. } = *dims;
+    for (b, (&past, &new)) in past.iter().zip(new).enumerate() {
+        let facts = |message: String, kind| {
+            Error::new(kind, "attention", message)
+                .fact(format!("batch row {b}: past {past}, new {new}, T {t}, capacity {s}"))
+        };
+        if past < 0 || new < 0 || new as usize > t {
+            let message = "past must not be negative, and new must be in 0..=T";
+            return Err(facts(message.into(), Kind::Input));
+        }
+        if past as usize + new as usize > s {
+            let message = format!("the cache is full: {} positions", past as usize + new as usize);
+            return Err(
+                facts(message, Kind::Resource).hint("end the generation, or make the cache larger")
+            );
+        }
+    }
+    Ok(())
 }

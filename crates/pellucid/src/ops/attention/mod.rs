@@ -50,6 +50,7 @@ mod faults;
 mod tests;
 
 pub use cached::CachedAttention;
+pub(super) use cached::check_standing;
 pub use cross::CrossAttention;
 pub use mask::Mask;
 pub use relative::RelativeBias;
@@ -153,7 +154,7 @@ impl Rule {
     }
 
     /// Elements of the table of biases: none, or one parameter.
-    fn params(&self, dims: &AttentionDims) -> Vec<usize> {
+    pub(in crate::ops) fn params(&self, dims: &AttentionDims) -> Vec<usize> {
         self.bias.iter().map(|bias| bias.buckets * dims.h).collect()
     }
 

@@ -27,7 +27,7 @@ fn q_and_k(dims: &AttentionDims, inputs: &[Vec<f64>]) -> (Vec<f64>, Vec<f64>) {
 fn of_rule<'a>(dims: AttentionDims, rule: Rule, values: &'a Values) -> Reference<'a> {
     let lengths = values.ints.first().map_or(&[][..], |l| &l[..]);
     let table = values.params.first().map_or(&[][..], |t| t);
-    Reference { dims, rule, lengths, table }
+    Reference { dims, rule, lengths, standing: None, table }
 }
 
 /// `[B, T, S, H, K, D]`

@@ -19,12 +19,16 @@
 //! | [`Mix::packed`] | pattern `(B, H, T, S)`; qkv | | | `(B, T, H, D)` |
 //! | [`Mix::apart`] | pattern `(B, H, T, S)`; kv | | | `(B, T, H, D)` |
 //!
+//! While a text grows [`Recall`] gives q and kv from the cache, and [`RecalledScores`] knows where its queries stand:
+//! `t` above is then `past + t`.
+//!
 //! Saved: nothing. The backward passes of scores and mix read their inputs, that of softmax its output. A score that
 //! the mask forbids is a constant, and so is a probability of 0: neither passes a gradient, not even NaN. Columns of
 //! a packed input that a step does not read get the gradient 0.
 
 mod cpu;
 mod mix;
+mod recall;
 /// The definition, in f64 and plain loops.
 pub mod reference;
 mod scores;
@@ -34,9 +38,12 @@ mod softmax;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
 #[cfg(test)]
+mod recall_tests;
+#[cfg(test)]
 mod tests;
 
 pub use mix::Mix;
+pub use recall::{Recall, RecallSource, RecalledScores};
 pub use scores::Scores;
 pub use softmax::Softmax;
 

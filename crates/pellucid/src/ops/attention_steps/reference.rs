@@ -11,6 +11,8 @@ pub struct Reference<'a> {
     pub rule: Rule,
     /// Real keys of each batch row; empty: all.
     pub lengths: &'a [i32],
+    /// Positions before the first query of each batch row, and queries that are real; none: 0, and all.
+    pub standing: Option<(&'a [i32], &'a [i32])>,
     /// `(buckets, H)` where the rule has a relative bias.
     pub table: &'a [f64],
 }
@@ -42,9 +44,14 @@ fn pairs(dims: &AttentionDims, mut f: impl FnMut(usize, usize, usize, usize, usi
 }
 
 impl Reference<'_> {
+    fn past(&self, b: usize) -> usize {
+        self.standing.map_or(0, |(past, _)| past[b] as usize)
+    }
+
     fn allows(&self, b: usize, t: usize, s: usize) -> bool {
         let length = self.lengths.get(b).map_or(self.dims.s, |&l| l as usize);
-        self.rule.mask.allows(t, s, 0, length)
+        let real = self.standing.is_none_or(|(_, new)| t < new[b] as usize);
+        real && self.rule.mask.allows(t, s, self.past(b), length)
     }
 
     /// Scores `(B, H, T, S)` from q `(B, T, H, D)` and k `(B, S, K, D)`.
@@ -59,11 +66,12 @@ impl Reference<'_> {
             let (q, k) = (&q[at_q(dims, b, h, t)..][..d], &k[at_k(dims, b, h, s)..][..d]);
             let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
             scores[at] = f64::from(self.rule.scale) * dot;
+            let stands = self.past(b) + t;
             if self.rule.alibi {
-                scores[at] -= f64::from(slope(h, dims.h)) * s.abs_diff(t) as f64;
+                scores[at] -= f64::from(slope(h, dims.h)) * s.abs_diff(stands) as f64;
             }
             if let Some(bias) = self.rule.bias {
-                scores[at] += self.table[bias.bucket(s as isize - t as isize) * dims.h + h];
+                scores[at] += self.table[bias.bucket(s as isize - stands as isize) * dims.h + h];
             }
         });
         scores
@@ -87,7 +95,8 @@ impl Reference<'_> {
             }
             if let Some(bias) = self.rule.bias {
                 // inverts: score += table[bucket, h]
-                d_table[bias.bucket(s as isize - t as isize) * dims.h + h] += ds[at];
+                let offset = s as isize - (self.past(b) + t) as isize;
+                d_table[bias.bucket(offset) * dims.h + h] += ds[at];
             }
         });
         (dq, dk, d_table)

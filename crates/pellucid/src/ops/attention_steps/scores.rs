@@ -14,7 +14,7 @@ use crate::ops::attention::{AttentionDims, Rule, check_lengths, flops, slope};
 pub struct Scores {
     pub(super) dims: AttentionDims,
     pub(super) rule: Rule,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 impl Scores {
@@ -38,7 +38,7 @@ impl Scores {
         Self::new(dims, rule, Layout::Apart)
     }
 
-    fn new(dims: AttentionDims, rule: Rule, layout: Layout) -> Result<Self> {
+    pub(super) fn new(dims: AttentionDims, rule: Rule, layout: Layout) -> Result<Self> {
         layout.check(&dims)?;
         rule.check()?;
         if rule.dropout != 0.0 {
@@ -50,26 +50,26 @@ impl Scores {
         Ok(Self { dims, rule, layout })
     }
 
-    /// Offsets `s - t` there are.
-    fn span(&self) -> usize {
-        self.dims.t + self.dims.s - 1
+    /// The furthest position of a query.
+    fn furthest(&self) -> usize {
+        self.dims.t - 1
     }
 
-    /// Memory for what is added to each head's scores by offset; twice: its gradient.
-    fn added_len(&self) -> usize {
+    /// Memory for what is added to each head's scores by offset `s - t`, up to a furthest query; twice: its gradient.
+    pub(super) fn added_len(&self, furthest: usize) -> usize {
         let any = self.rule.alibi || self.rule.bias.is_some();
-        if any { self.dims.h * self.span() } else { 0 }
+        if any { self.dims.h * (furthest + self.dims.s) } else { 0 }
     }
 
-    /// Writes what is added for each head and offset, `(H, T + S - 1)`.
-    fn expand(&self, table: &[f32], to: &mut [f32]) {
-        let (heads, first) = (self.dims.h, self.dims.t as isize - 1);
-        for (at, offset) in (-first..self.dims.s as isize).enumerate() {
+    /// Writes what is added for each head and offset, `(H, furthest + S)`.
+    pub(super) fn expand(&self, furthest: usize, table: &[f32], to: &mut [f32]) {
+        let (heads, span) = (self.dims.h, furthest + self.dims.s);
+        for (at, offset) in (-(furthest as isize)..self.dims.s as isize).enumerate() {
             let bucket = self.rule.bias.map(|bias| bias.bucket(offset));
             for head in 0..heads {
                 let trained = bucket.map_or(0.0, |bucket| table[bucket * heads + head]);
                 let away = if self.rule.alibi { offset.unsigned_abs() as f32 } else { 0.0 };
-                to[head * self.span() + at] = trained - slope(head, heads) * away;
+                to[head * span + at] = trained - slope(head, heads) * away;
             }
         }
     }
@@ -77,20 +77,22 @@ impl Scores {
     /// Adds the gradients by offset, `(H, T + S - 1)`, up into that of the table.
     fn collect(&self, from: &[f32], grad: &mut Grad<'_>) {
         let Some(bias) = self.rule.bias else { return };
-        let (heads, first) = (self.dims.h, self.dims.t as isize - 1);
+        let (heads, first) = (self.dims.h, self.furthest() as isize);
         if !grad.accumulate {
             grad.data.fill(0.0);
         }
         for (at, offset) in (-first..self.dims.s as isize).enumerate() {
             for head in 0..heads {
-                grad.data[bias.bucket(offset) * heads + head] += from[head * self.span() + at];
+                grad.data[bias.bucket(offset) * heads + head] +=
+                    from[head * (self.furthest() + self.dims.s) + at];
             }
         }
     }
 
     fn call<'a>(&self, lengths: &'a [i32], added: Option<&'a [f32]>) -> Call<'a> {
         let Rule { mask, scale, .. } = self.rule;
-        Call { dims: self.dims, mask, scale, lengths, added }
+        let furthest = self.furthest();
+        Call { dims: self.dims, mask, scale, lengths, standing: None, furthest, added }
     }
 
     /// q and k to read.
@@ -135,7 +137,7 @@ impl Op for Scores {
         vec![b * h * t * s]
     }
     fn scratch(&self, threads: usize) -> usize {
-        self.added_len().max(threads * cpu::memory(&self.dims))
+        self.added_len(self.furthest()).max(threads * cpu::memory(&self.dims))
     }
     fn needs(&self) -> Needs {
         Needs { inputs: if self.layout == Layout::Packed { 0b1 } else { 0b11 }, outputs: 0 }
@@ -149,9 +151,9 @@ impl Op for Scores {
     fn forward(&self, mut x: Forward<'_>) -> Result<()> {
         let lengths = x.ints.first().copied().unwrap_or(&[]);
         check_lengths(lengths, self.dims.s)?;
-        let added = &mut x.scratch[..self.added_len()];
+        let added = &mut x.scratch[..self.added_len(self.furthest())];
         if !added.is_empty() {
-            self.expand(x.params.first().copied().unwrap_or(&[]), added);
+            self.expand(self.furthest(), x.params.first().copied().unwrap_or(&[]), added);
         }
         let call = self.call(lengths, (!added.is_empty()).then_some(&*added));
         let (q, k) = self.heads(&x.inputs);
@@ -164,7 +166,7 @@ impl Op for Scores {
         check_lengths(lengths, self.dims.s)?;
         let (call, ds) = (self.call(lengths, None), x.d_outputs[0]);
         if let Some(Some(grad)) = x.d_params.first_mut() {
-            let sums = &mut x.scratch[..self.added_len()];
+            let sums = &mut x.scratch[..self.added_len(self.furthest())];
             cpu::d_added(x.pool, &call, ds, sums);
             self.collect(sums, grad);
         }

@@ -32,16 +32,29 @@ pub(in crate::ops::attention_steps) struct Call<'a> {
     pub(in crate::ops::attention_steps) scale: f32,
     /// Real keys of each batch row; empty: all.
     pub(in crate::ops::attention_steps) lengths: &'a [i32],
-    /// What is added for each head and offset `s - t`, `(H, T + S - 1)`; offset `o` at `o + T - 1`.
+    /// Positions before the queries of each batch row, and queries that are real; none: 0, and all.
+    pub(in crate::ops::attention_steps) standing: Option<(&'a [i32], &'a [i32])>,
+    /// The furthest position of a query.
+    pub(in crate::ops::attention_steps) furthest: usize,
+    /// What is added for each head and offset `s - t`, `(H, furthest + S)`; offset `o` at `o + furthest`.
     pub(in crate::ops::attention_steps) added: Option<&'a [f32]>,
 }
 
 impl Call<'_> {
+    /// Where the first query of batch row `b` stands, and how many are real.
+    fn stand(&self, b: usize) -> (usize, usize) {
+        let size = |all: &[i32]| usize::try_from(all[b]).unwrap_or(0);
+        self.standing.map_or((0, self.dims.t), |(past, new)| (size(past), size(new)))
+    }
+
     /// The keys that query `t` of batch row `b` may see.
     fn range(&self, b: usize, t: usize) -> Range<usize> {
-        let s = self.dims.s;
+        let (s, (past, new)) = (self.dims.s, self.stand(b));
+        if t >= new {
+            return 0..0;
+        }
         let length = self.lengths.get(b).map_or(s, |&l| usize::try_from(l).unwrap_or(0));
-        self.mask.range(t, 0, length, s)
+        self.mask.range(t, past, length, s)
     }
 
     /// The smallest interval of keys with all that these queries may see.
@@ -99,7 +112,8 @@ pub(in crate::ops::attention_steps) fn scores(
                 let seen = &mut row[range.clone()];
                 match call.added {
                     Some(added) => {
-                        let first = head * (t + s - 1) + range.start + t - 1 - t_at;
+                        let last = call.furthest;
+                        let first = head * (last + s) + range.start + last - call.stand(b).0 - t_at;
                         biased(seen, call.scale, &added[first..][..range.len()]);
                     }
                     None => scale_in_place(seen, call.scale),
