@@ -95,6 +95,8 @@ pub(super) struct Builder<'c> {
     streams: u32,
     /// The first block that is recorded; what it reads is then given.
     pub(super) start: Option<usize>,
+    /// Whether only each row's last position matters in the end: then the last feed-forward is of that alone.
+    pub(super) ends_early: bool,
     /// What is wanted of the run's insides.
     pub(super) watch: Watch,
     /// Where that is.
@@ -178,6 +180,7 @@ impl<'c> Builder<'c> {
             params,
             streams: 0,
             start: None,
+            ends_early: false,
             watch: Watch::default(),
             seen: Seen::default(),
         })

@@ -101,11 +101,18 @@ fn features(m: &mut Builder<'_>, x: Value) -> Result<(usize, Value)> {
     }
 }
 
+/// Each row's last real position, (B, C): from here on T is 1.
+pub(super) fn last_position(m: &mut Builder<'_>, x: Value) -> Result<Value> {
+    let op = LastPosition::new(m.b, m.t, m.config.width);
+    m.t = 1;
+    Ok(m.tape.push_inference(op, &[x], &[m.inputs.new], &[], &[])?[0])
+}
+
 /// Logits after each row's last real token, (B, V).
 pub(super) fn last_logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
     m.tape.label("head");
-    let op = LastPosition::new(m.b, m.t, m.config.width);
-    let last = m.tape.push_inference(op, &[x], &[m.inputs.new], &[], &[])?[0];
+    let narrow = m.tape.len(x) == m.b * m.config.width && m.ends_early;
+    let last = if narrow { x } else { last_position(m, x)? };
     let last = transform(m, m.b, last)?;
     project(m, m.b, last)
 }

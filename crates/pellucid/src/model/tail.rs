@@ -89,6 +89,7 @@ impl Tail {
         let mut m = Builder::decoder(config, (b, t), (0, 0), how, None)?;
         m.watch = watch;
         m.start = Some(layer);
+        m.ends_early = t > 1;
         let x = stack(&mut m)?;
         let scores = head::last_logits(&mut m, x)?;
         m.tape.keep(scores);
@@ -166,7 +167,8 @@ impl Tail {
             return Err(Error::new(Kind::Input, "tail", message).hint("add it to Watch::edit"));
         };
         let sizes = Sizes { b: self.size.b, t: self.size.t, s: 0 };
-        let edits = site.view(&self.config, sizes).edits(&site.to_string(), region, change)?;
+        let view = site.grown(&self.config, sizes, self.size.whole);
+        let edits = view.edits(&site.to_string(), region, change)?;
         slot.lock().edits.extend(edits);
         Ok(())
     }
