@@ -6,9 +6,26 @@ use pellucid::checkpoint::save_tensors;
 use pellucid::error::Result;
 use pellucid::files;
 use pellucid::lens::heat_map::HeatMap;
+use pellucid_server::PICTURE;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Buttons under every picture that keep it as a file.
+const SAVE: &str = r#"
+for (const [at, figure] of document.querySelectorAll("figure").entries()) {
+  const svg = () => new XMLSerializer().serializeToString(figure.querySelector("svg"));
+  const blob = () => new Blob([svg()], { type: "image/svg+xml" });
+  const bar = document.createElement("figcaption");
+  for (const [kind, make] of [["svg", blob], ["png", () => pngOf(svg())]]) {
+    const button = document.createElement("button");
+    button.textContent = `Save as ${kind.toUpperCase()}`;
+    button.onclick = async () => keep(`pellucid-${at + 1}.${kind}`, await make());
+    bar.append(button, " ");
+  }
+  figure.append(bar);
+}
+"#;
 
 /// Where a finding goes.
 #[derive(Clone, Debug, Default, Args)]
@@ -20,7 +37,8 @@ pub(crate) struct FindingArgs {
     /// Writes the picture, or the first of several, as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Writes one page that stands alone: pictures, numbers and the command that finds them again
+    /// Writes one page that stands alone: pictures, to be saved as SVG or PNG, numbers and the command that finds them
+    /// again
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Writes the numbers as safetensors
@@ -127,14 +145,15 @@ fn page(finding: &Finding, command: &str) -> Result<String> {
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'\">\n\
+         style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob:\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:72rem;\
          margin:2rem auto;padding:0 1rem;color-scheme:light dark}}figure{{margin:1rem 0;\
          overflow-x:auto;background:#fff}}pre,code{{font:14px/1.4 ui-monospace,monospace;\
          overflow-x:auto}}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\
          <p>Found by <code>{command}</code></p>\n\
-         <script type=\"application/json\" id=\"data\">{data}</script>\n</body>\n</html>\n"
+         <script type=\"application/json\" id=\"data\">{data}</script>\n\
+         <script type=\"module\">\n{PICTURE}{SAVE}</script>\n</body>\n</html>\n"
     ))
 }
 
@@ -155,7 +174,7 @@ mod tests {
             ..Finding::default()
         };
         let html = page(&finding, "pellucid lens '<'").unwrap();
-        assert_eq!(html.matches("</script>").count(), 1);
+        assert_eq!(html.matches("</script>").count(), 2, "its data and its buttons");
         assert!(html.contains("1 &lt; 2") && html.contains("<title>a &lt;b&gt;</title>"));
         assert!(!html.contains("src=") && !html.contains("href="));
     }

@@ -26,6 +26,7 @@ pub mod export;
 mod guard;
 /// The files of the page, inside the binary.
 mod page;
+pub use page::PICTURE;
 /// Listening.
 pub mod serve;
 /// The data of a figure for such a page.

@@ -4,11 +4,13 @@
 pub(crate) const INDEX: &str = include_str!("../page/index.html");
 /// Looks, light and dark.
 pub(crate) const STYLE: &str = include_str!("../page/style.css");
+/// Pictures as files, SVG and PNG: a module that needs no other.
+pub const PICTURE: &str = include_str!("../page/picture.js");
 /// Views: each takes an element and data, and works without a server.
 pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("dom.js", include_str!("../page/dom.js")),
     ("colour.js", include_str!("../page/colour.js")),
-    ("picture.js", include_str!("../page/picture.js")),
+    ("picture.js", PICTURE),
     ("tiles.js", include_str!("../page/tiles.js")),
     ("overview.js", include_str!("../page/overview.js")),
     ("map.js", include_str!("../page/map.js")),
