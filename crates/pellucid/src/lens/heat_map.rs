@@ -114,15 +114,22 @@ impl HeatMap {
     /// As [`Self::ascii`].
     pub fn svg(&self) -> Result<String> {
         let most = self.check()?;
-        let (cell, left, top) = (18, 190, 150);
-        let (width, height) =
-            (left + self.columns.len() * cell + 20, top + self.rows.len() * cell + 20);
+        // A letter of 12 units is less than 8 wide.
+        let longest = |names: &[String]| {
+            8 * names.iter().map(|n| short(n).chars().count()).max().unwrap_or(0)
+        };
+        let (cell, left, top) = (18, 20 + longest(&self.rows), 44 + longest(&self.columns));
+        let width = left + (self.columns.len() * cell).max(160) + 20;
+        let width = width.max(16 + 9 * self.title.chars().count());
+        let height = top + self.rows.len() * cell + 36;
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
              width=\"{width}\" height=\"{height}\" font-family=\"ui-monospace,monospace\" \
              font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <text x=\"8\" y=\"20\" font-size=\"14\">{}</text>\n",
-            escape(&self.title)
+             <text x=\"8\" y=\"20\" font-size=\"14\">{}</text>\n\
+             <text x=\"{left}\" y=\"{}\" fill=\"#555\">darkest is {most:.3}</text>\n",
+            escape(&self.title),
+            height - 14
         );
         for (i, name) in self.rows.iter().enumerate() {
             let y = top + i * cell + 13;
