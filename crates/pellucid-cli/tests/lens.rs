@@ -222,6 +222,26 @@ fn a_stopped_sweep_goes_on_from_its_file() {
 }
 
 #[test]
+fn a_stopped_ablation_goes_on_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [texts, file] = ["texts", "sweep"].map(|n| folder.path().join(n).display().to_string());
+    std::fs::write(&texts, "5 11 3\n8 2 4 6\n").unwrap();
+    let model = golden("lens/llama");
+    let base = ["lens", "ablate", &model, "--texts", &texts];
+    let whole = json(&base);
+    let asked = [&base[..], &["--resume", &file]].concat();
+    assert_eq!(json(&asked), whole);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    // Two batches of: everything, and without each of two blocks' four heads, attention and feed-forward.
+    assert_eq!(kept.lines().count(), 1 + 2 * (1 + 2 * 6), "{kept}");
+    let half: Vec<&str> = kept.lines().take(10).collect();
+    std::fs::write(&file, half.join("\n") + "\n").unwrap();
+    assert_eq!(json(&asked), whole);
+    let other = failure(&[&asked[..], &["--by", "zero"]].concat());
+    assert!(other.contains("another question"), "{other}");
+}
+
+#[test]
 fn many_texts_become_rows_of_npy_files() {
     let folder = tempfile::tempdir().unwrap();
     let (texts, to) = (folder.path().join("texts"), folder.path().join("seen"));

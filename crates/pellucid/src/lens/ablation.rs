@@ -8,7 +8,7 @@
 use super::metric::Metric;
 use super::rows::{Runner, batches, demand_next_tokens, losses, scores_site};
 use super::subject::Subject;
-use super::sweep::{Cell, Follower, Patch, Sweep};
+use super::sweep::{Cell, Follower, Forecast, Patch, Sweep};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::edit::{Pick, Region};
@@ -18,6 +18,7 @@ use crate::model::watch::Watch;
 use crate::ops::tap::Change;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// What is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,17 +190,17 @@ pub fn metric_without(
 }
 
 /// The mean loss of next tokens over texts, in nats, without each component. [`Removal::Resample`] takes each text's
-/// values from the next one (the last's from the first). `each` hears how many of `(components + 1) · texts` runs are
-/// done.
+/// values from the next one (the last's from the first). The follower's cells are batches of texts, each with
+/// everything and then without each component; their values are sums of losses.
 ///
 /// # Errors
 /// A model that is no decoder of attention; no texts, or none of two tokens; texts of different lengths, or one alone,
-/// where they lend each other values; whatever `each` gives.
+/// where they lend each other values; whatever the follower gives.
 pub fn loss_without(
     subject: Subject<'_>,
     rows: &[Vec<i32>],
     removal: Removal,
-    each: &mut dyn FnMut(usize) -> Result<()>,
+    follower: &mut dyn Follower,
 ) -> Result<Ablation> {
     let config = subject.config;
     demand_next_tokens("ablation", config)?;
@@ -210,47 +211,115 @@ pub fn loss_without(
         return Err(Error::new(Kind::Input, "ablation", message)
             .hint("at least 2 texts of one length are needed"));
     }
-    let components = Component::all(config);
-    let sites = sites(&components);
-    let means = match removal {
-        Removal::Mean => means(subject, rows, &components, &sites)?,
-        _ => BTreeMap::new(),
-    };
-    let scores = scores_site();
-    let mut plain = Runner::new(subject, Watch::capture(&sites));
-    let watch = Watch { capture: vec![scores], edit: sites.clone(), ..Watch::default() };
-    let mut runner = Runner::new(subject, watch);
-    let mut sums = vec![0.0f64; components.len() + 1];
-    let (mut n, mut done) = (0usize, 0usize);
-    for range in batches("ablation", rows)? {
-        let some = &rows[range.clone()];
-        let next: Vec<Vec<i32>> = range.map(|r| rows[(r + 1) % rows.len()].clone()).collect();
-        let lent = match removal {
-            Removal::Resample => Some(plain.run(&next, &mut |_| Ok(()))?),
-            _ => None,
-        };
-        for (sum, component) in
-            sums.iter_mut().zip(std::iter::once(None).chain(components.iter().map(Some)))
-        {
-            let seen = runner.run(some, &mut |observer| match component {
-                Some(&c) => take_out(config, observer, c, (&means, lent)),
-                None => Ok(()),
-            })?;
-            let all = seen.value(scores)?;
-            for (ids, scores) in some.iter().zip(all.chunks_exact(all.len() / some.len())) {
-                *sum += losses(scores, ids).iter().sum::<f64>();
-            }
-            done += some.len();
-            each(done)?;
-        }
-        n += some.iter().map(|ids| ids.len() - 1).sum::<usize>();
-    }
+    let ranges = batches("ablation", rows)?;
+    let n: usize = rows.iter().map(|ids| ids.len() - 1).sum();
     if n == 0 {
         return Err(Error::new(Kind::Input, "ablation", "texts of one token predict nothing"));
     }
-    let whole = sums[0] / n as f64;
-    let without = components.into_iter().zip(sums[1..].iter().map(|s| s / n as f64)).collect();
-    Ok(Ablation { whole, without })
+    let components = Component::all(config);
+    let each = components.len() + 1;
+    let mut values: Vec<Option<f64>> =
+        (0..ranges.len() * each).map(|cell| follower.known(cell)).collect();
+    Losses::new((subject, rows), removal, &components).fill(&ranges, &mut values, follower)?;
+    let mut sums = vec![0.0; each];
+    for (cell, value) in values.into_iter().enumerate() {
+        // A cell that was never run is no number.
+        sums[cell % each] += value.unwrap_or(f64::NAN) / n as f64;
+    }
+    let without = components.into_iter().zip(sums[1..].iter().copied()).collect();
+    Ok(Ablation { whole: sums[0], without })
+}
+
+/// Losses of texts, run a few at a time.
+struct Losses<'a> {
+    rows: &'a [Vec<i32>],
+    removal: Removal,
+    components: &'a [Component],
+    /// Shows what texts lend each other.
+    plain: Runner<'a>,
+    runner: Runner<'a>,
+    subject: Subject<'a>,
+}
+
+impl<'a> Losses<'a> {
+    fn new(
+        (subject, rows): (Subject<'a>, &'a [Vec<i32>]),
+        removal: Removal,
+        components: &'a [Component],
+    ) -> Self {
+        let sites = sites(components);
+        let plain = Runner::new(subject, Watch::capture(&sites));
+        let watch = Watch { capture: vec![scores_site()], edit: sites, ..Watch::default() };
+        let runner = Runner::new(subject, watch);
+        Self { rows, removal, components, plain, runner, subject }
+    }
+
+    /// What the cells that are not known will cost.
+    fn forecast(&mut self, ranges: &[Range<usize>], values: &[Option<f64>]) -> Result<Forecast> {
+        let each = self.components.len() + 1;
+        let (mut cells, mut flops) = (0, 0.0);
+        for (range, values) in ranges.iter().zip(values.chunks_exact(each)) {
+            let open = values.iter().filter(|v| v.is_none()).count();
+            if open > 0 {
+                let run = self.runner.prepare(range.len(), self.rows[range.start].len())?.flops();
+                flops += run as f64 * open as f64;
+                cells += open;
+            }
+        }
+        Ok(Forecast { cells, passes: cells, flops, flops_apart: flops })
+    }
+
+    /// Runs what is not known.
+    fn fill(
+        &mut self,
+        ranges: &[Range<usize>],
+        values: &mut [Option<f64>],
+        follower: &mut dyn Follower,
+    ) -> Result<()> {
+        let forecast = self.forecast(ranges, values)?;
+        follower.begin(&forecast)?;
+        if forecast.cells == 0 {
+            return Ok(());
+        }
+        let means = match self.removal {
+            Removal::Mean => means(self.subject, self.rows, self.components)?,
+            _ => BTreeMap::new(),
+        };
+        let each = self.components.len() + 1;
+        for (at, range) in ranges.iter().enumerate() {
+            let open: Vec<usize> =
+                (at * each..(at + 1) * each).filter(|&cell| values[cell].is_none()).collect();
+            if open.is_empty() {
+                continue;
+            }
+            let some = &self.rows[range.clone()];
+            let next = |r: usize| self.rows[(r + 1) % self.rows.len()].clone();
+            let lent = match self.removal {
+                Removal::Resample => {
+                    let next: Vec<Vec<i32>> = range.clone().map(next).collect();
+                    Some(self.plain.run(&next, &mut |_| Ok(()))?)
+                }
+                _ => None,
+            };
+            for cell in open {
+                let component = (cell % each).checked_sub(1).map(|c| self.components[c]);
+                let config = self.subject.config;
+                let seen = self.runner.run(some, &mut |observer| match component {
+                    Some(c) => take_out(config, observer, c, (&means, lent)),
+                    None => Ok(()),
+                })?;
+                let value = sum_of_losses(seen.value(scores_site())?, some);
+                values[cell] = Some(value);
+                follower.found(cell, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sum_of_losses(scores: &[f32], rows: &[Vec<i32>]) -> f64 {
+    let each = scores.chunks_exact(scores.len() / rows.len());
+    rows.iter().zip(each).flat_map(|(ids, scores)| losses(scores, ids)).sum()
 }
 
 /// Puts a component's mean, what `lent` shows of it, or else 0 in its place.
@@ -273,10 +342,9 @@ fn means(
     subject: Subject<'_>,
     rows: &[Vec<i32>],
     components: &[Component],
-    sites: &[Site],
 ) -> Result<BTreeMap<Component, Vec<f32>>> {
     let config = subject.config;
-    let mut runner = Runner::new(subject, Watch::capture(sites));
+    let mut runner = Runner::new(subject, Watch::capture(&sites(components)));
     let mut sums: BTreeMap<Component, Vec<f64>> = BTreeMap::new();
     let mut n = 0.0f64;
     for range in batches("ablation", rows)? {

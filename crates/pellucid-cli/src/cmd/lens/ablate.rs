@@ -1,6 +1,6 @@
 //! `pellucid lens ablate`
 
-use super::looked::{Looked, Told};
+use super::looked::{Looked, SweepArgs};
 use crate::finding::{Finding, FindingArgs};
 use clap::{Args, ValueEnum};
 use pellucid::error::Result;
@@ -22,6 +22,8 @@ pub(crate) struct Ablate {
     /// What stands in a component's place
     #[arg(long, value_enum, default_value = "mean")]
     by: By,
+    #[command(flatten)]
+    sweep: SweepArgs,
     #[command(flatten)]
     output: FindingArgs,
 }
@@ -46,8 +48,9 @@ impl Ablate {
             By::Mean => Removal::Mean,
             By::Resample => Removal::Resample,
         };
-        let told = Told::of((Component::all(config).len() + 1) * rows.len());
-        let found = loss_without(opened.subject(), &rows, removal, &mut told.each())?;
+        let question = json!({ "ablate": rows, "by": format!("{:?}", self.by) });
+        let mut told = self.sweep.follow(&opened, question)?;
+        let found = loss_without(opened.subject(), &rows, removal, &mut told)?;
         drop(told);
         let columns: Vec<String> = (0..config.heads)
             .map(|h| format!("head {h}"))
