@@ -222,6 +222,18 @@ fn a_stopped_sweep_goes_on_from_its_file() {
 }
 
 #[test]
+fn sums_are_taken_apart_into_frequencies() {
+    let model = golden("lens/llama");
+    let found = json(&["lens", "fourier", &model, "--modulus", "7"]);
+    assert_eq!(found["power"].as_array().unwrap().len(), 3);
+    // Random weights know nothing of sums.
+    let loss = found["loss"].as_f64().unwrap();
+    assert!((loss - 7f64.ln()).abs() < 1.0, "{loss}");
+    let even = failure(&["lens", "fourier", &model, "--modulus", "8"]);
+    assert!(even.contains("p is odd"), "{even}");
+}
+
+#[test]
 fn a_stopped_ablation_goes_on_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let [texts, file] = ["texts", "sweep"].map(|n| folder.path().join(n).display().to_string());

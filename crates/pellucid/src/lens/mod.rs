@@ -17,6 +17,8 @@ pub mod diff;
 pub mod fact_edit;
 /// Models built by hand, in which what is to be found is known.
 pub mod fixtures;
+/// How a model adds modulo p.
+pub mod fourier;
 /// What every head does on random tokens.
 pub mod head_scores;
 /// A table of numbers as a picture.

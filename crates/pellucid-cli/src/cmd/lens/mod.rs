@@ -7,6 +7,7 @@ mod circuits;
 mod context;
 mod diff;
 mod edit_fact;
+mod fourier;
 mod heads;
 mod inputs;
 mod looked;
@@ -75,6 +76,8 @@ enum Question {
     Diff(diff::Diff),
     /// Rewrite a fact by a change of rank one
     EditFact(edit_fact::EditFact),
+    /// How a model adds modulo p: as rotations of a few frequencies
+    Fourier(fourier::FourierCommand),
     /// More features than dimensions: a toy model, and how its features lie
     Superposition(superposition::Superposition),
 }
@@ -102,6 +105,7 @@ impl Lens {
             Question::Paths(q) => q.run(),
             Question::Trace(q) => q.run(),
             Question::EditFact(q) => q.run(),
+            Question::Fourier(q) => q.run(),
             Question::Superposition(q) => q.run(),
         }
     }
