@@ -21,12 +21,21 @@ use std::f64::consts::TAU;
 /// The largest p whose p² pairs are run.
 const MOST: usize = 512;
 
+/// Which frequencies are key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Keys {
+    /// The fewest that have this share of the embedding's power.
+    Share(f64),
+    /// These: such as those of a later checkpoint.
+    These(Vec<usize>),
+}
+
 /// What a model of sums does with frequencies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fourier {
     /// Of frequencies 1, 2, .. (p - 1) / 2: share of the number embeddings' power, their mean left out.
     pub power: Vec<f64>,
-    /// The key frequencies: the fewest that have the share of the power that was asked for, strongest first.
+    /// The key frequencies, strongest first.
     pub keys: Vec<usize>,
     /// Mean loss over all p² pairs, in nats.
     pub loss: f64,
@@ -38,15 +47,15 @@ pub struct Fourier {
     pub excluded: f64,
 }
 
-/// Takes a model apart that reads `a b =`, tokens `a`, `b` and `equals`, and scores tokens 0..p. `share` of the power
-/// says which frequencies are key; `each` hears how many of 2p batches are done.
+/// Takes a model apart that reads `a b =`, tokens `a`, `b` and `equals`, and scores tokens 0..p; `each` hears how many of
+/// 2p batches are done.
 ///
 /// # Errors
-/// p that is even or outside 3..=512, a vocabulary or context too small; whatever `each` gives.
+/// p that is even or outside 3..=512, a key outside 1..=p/2, a vocabulary or context too small; whatever `each` gives.
 pub fn fourier(
     subject: Subject<'_>,
     (p, equals): (usize, i32),
-    share: f64,
+    keys: &Keys,
     each: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Fourier> {
     let (config, c) = (subject.config, subject.config.width);
@@ -61,13 +70,19 @@ pub fn fourier(
             "p is odd and at most {MOST}; each number is a token, and `a b =` fits"
         )));
     }
+    if let Keys::These(keys) = keys
+        && let Some(k) = keys.iter().find(|k| !(1..=p / 2).contains(*k))
+    {
+        let message = format!("frequency {k}, but sums modulo {p} have 1..={}", p / 2);
+        return Err(Error::new(Kind::Input, "fourier", message));
+    }
     let sizes = Sizes { b: p, t: 3, s: 0 };
     let threads = subject.pool.threads();
     let mut observer = Observer::new(config, sizes, Watch::default(), End::Last, threads)?;
     let v = config.outputs();
     let mut done = 0;
     let embedding = &subject.weights.get("embedding.token")?[..p * c];
-    analyse(p, share, embedding, &mut |a| {
+    analyse(p, keys, embedding, &mut |a| {
         let ids: Vec<i32> = (0..p).flat_map(|b| [a as i32, b as i32, equals]).collect();
         observer.run(subject.pool, subject.weights, Text::of(&ids))?;
         done += 1;
@@ -80,10 +95,10 @@ pub fn fourier(
 /// Scores (p, p) of a first number with every second.
 type Scores<'a> = dyn FnMut(usize) -> Result<Vec<f64>> + 'a;
 
-fn analyse(p: usize, share: f64, embedding: &[f32], scores: &mut Scores<'_>) -> Result<Fourier> {
+fn analyse(p: usize, keys: &Keys, embedding: &[f32], scores: &mut Scores<'_>) -> Result<Fourier> {
     let waves = Waves::new(p);
     let power = waves.power(embedding);
-    let keys = strongest(&power, share);
+    let keys = strongest(&power, keys);
     // Means over the pairs of each sum hold all that depends on the sum alone.
     let (mut means, mut loss, mut right) = (vec![0.0; p * p], 0.0, 0usize);
     for a in 0..p {
@@ -124,17 +139,20 @@ fn loss_of(scores: &[f64], right: usize) -> f64 {
     largest + sum.ln() - scores[right]
 }
 
-/// The fewest frequencies with `share` of the power.
-fn strongest(power: &[f64], share: f64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..power.len()).collect();
-    order.sort_by(|&a, &b| power[b].total_cmp(&power[a]));
+/// Key frequencies, strongest first.
+fn strongest(power: &[f64], keys: &Keys) -> Vec<usize> {
+    let mut order: Vec<usize> = (1..=power.len()).collect();
+    order.sort_by(|&a, &b| power[b - 1].total_cmp(&power[a - 1]));
     let mut sum = 0.0;
-    let enough = |&k: &usize| {
-        let more = sum < share;
-        sum += power[k];
-        more
-    };
-    order.into_iter().take_while(enough).map(|k| k + 1).collect()
+    order.retain(|k| match keys {
+        Keys::These(keys) => keys.contains(k),
+        Keys::Share(share) => {
+            let more = sum < *share;
+            sum += power[k - 1];
+            more
+        }
+    });
+    order
 }
 
 /// cos and sin of 2πn/p.
@@ -250,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_network_built_of_rotations_is_taken_apart() {
-        let found = analyse(P, 0.95, &embedding(), &mut |a| Ok(scores(a, 3.0))).unwrap();
+        let found =
+            analyse(P, &Keys::Share(0.95), &embedding(), &mut |a| Ok(scores(a, 3.0))).unwrap();
         assert_eq!(found.keys, KEYS);
         // Power goes with the square of the radius: 4, 1, 0.81 and 0.04.
         assert!(
@@ -262,11 +281,13 @@ mod tests {
         assert!((found.restricted - mean_loss(false, 0.0)).abs() < 1e-9, "{found:?}");
         assert!((found.excluded - mean_loss(true, 3.0)).abs() < 1e-9, "{found:?}");
         assert!(found.restricted + 0.5 < found.loss && found.loss + 2.0 < found.excluded);
-        let clean = analyse(P, 0.95, &embedding(), &mut |a| Ok(scores(a, 0.0))).unwrap();
+        let clean =
+            analyse(P, &Keys::Share(0.95), &embedding(), &mut |a| Ok(scores(a, 0.0))).unwrap();
         assert_eq!(clean.accuracy, 1.0);
         assert!((clean.loss - clean.restricted).abs() < 1e-9);
         // One frequency alone is not the rule.
-        let one = analyse(P, 0.5, &embedding(), &mut |a| Ok(scores(a, 0.0))).unwrap();
+        let one =
+            analyse(P, &Keys::These(vec![3]), &embedding(), &mut |a| Ok(scores(a, 0.0))).unwrap();
         assert_eq!(one.keys, [3]);
         assert!(one.restricted > clean.restricted + 0.5);
     }
@@ -276,8 +297,9 @@ mod tests {
         let (config, weights) = test_models::random(Config::gpt2(), 3);
         let pool = Pool::new(1);
         let subject = Subject { config: &config, weights: &weights, pool: &pool };
+        let keys = Keys::Share(0.9);
         let mut done = 0;
-        let found = fourier(subject, (7, 49), 0.9, &mut |n| {
+        let found = fourier(subject, (7, 49), &keys, &mut |n| {
             done = n;
             Ok(())
         })
@@ -291,8 +313,9 @@ mod tests {
             loss += loss_of(&scores, ((a + b) % 7) as usize) / 49.0;
         }
         assert!((found.loss - loss).abs() < 1e-5, "{} {loss}", found.loss);
-        assert!(fourier(subject, (8, 49), 0.9, &mut |_| Ok(())).is_err());
-        assert!(fourier(subject, (51, 49), 0.9, &mut |_| Ok(())).is_err());
-        assert!(fourier(subject, (7, 50), 0.9, &mut |_| Ok(())).is_err());
+        assert!(fourier(subject, (8, 49), &keys, &mut |_| Ok(())).is_err());
+        assert!(fourier(subject, (51, 49), &keys, &mut |_| Ok(())).is_err());
+        assert!(fourier(subject, (7, 50), &keys, &mut |_| Ok(())).is_err());
+        assert!(fourier(subject, (7, 49), &Keys::These(vec![4]), &mut |_| Ok(())).is_err());
     }
 }

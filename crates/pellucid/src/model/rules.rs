@@ -48,14 +48,6 @@ impl Config {
             (0.0..1.0).contains(&self.dropout),
             format!("dropout = {}, but it must be at least 0 and below 1", self.dropout),
         );
-        rule(
-            self.initial_std.is_none_or(|s| s.is_finite() && s > 0.0),
-            format!("initial_std = {:?}, but it must be above 0", self.initial_std),
-        );
-        rule(
-            self.initial_std.is_none() || self.core == Core::Transformer,
-            "initial_std is of attention's matrices; core = lstm starts from its width".into(),
-        );
         rule(self.window != Some(0), "window = 0, but a query must see itself".into());
         self.bare(&mut faults);
         self.stacks(&mut faults);
@@ -76,7 +68,7 @@ impl Config {
 }
 
 impl Config {
-    /// What norms must keep, and blocks without norms or feed-forwards.
+    /// What norms must keep, blocks without norms or feed-forwards, and how weights start.
     fn bare(&self, faults: &mut Vec<String>) {
         let mut rule = |holds: bool, fault: &str| {
             if !holds {
@@ -94,6 +86,14 @@ impl Config {
         rule(
             self.has_feed_forward() || !self.gated,
             "gated = true, but hidden = 0: there is no feed-forward to be gated",
+        );
+        rule(
+            self.initial_std.is_none_or(|s| s.is_finite() && s > 0.0),
+            "initial_std is a standard deviation: above 0",
+        );
+        rule(
+            self.initial_std.is_none() || self.core == Core::Transformer,
+            "initial_std is of attention's matrices; core = lstm starts from its width",
         );
     }
 
