@@ -135,7 +135,7 @@ fn scores_and_patterns_are_changed_while_a_text_grows() {
             let picks = [Pick::All, head.clone(), Pick::All, key.clone()];
             let standing =
                 Standing { site, picks: vec![head, key.clone()], change: change.clone() };
-            let grown = case.grow(|decoder| decoder.hold(&[standing.clone()]).unwrap());
+            let grown = case.grow(|decoder| decoder.hold(std::slice::from_ref(&standing)).unwrap());
             let whole = case.whole(&[], Some((site, &picks, &change)));
             let want = whole.last_scores().unwrap();
             assert!(distance(&grown.logits, want) < 2e-4, "{name}: {site}");
