@@ -215,7 +215,9 @@ mod tests {
         assert_eq!(again.resolved(&again.model_config(1).unwrap()), again);
         let open: Vec<_> =
             run.to_toml().lines().filter(|l| l.ends_with(" =")).map(str::to_owned).collect();
-        assert_eq!(open, ["# depth =", "# header =", "# start ="], "every other value is resolved");
+        // How wide matrices start may follow from the sides of each.
+        let follow = ["# depth =", "# initial_std =", "# header =", "# start ="];
+        assert_eq!(open, follow, "every other value is resolved");
     }
 
     #[test]
