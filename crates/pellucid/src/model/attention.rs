@@ -59,60 +59,71 @@ pub(super) struct Call {
     pub(super) table: Vec<Param>,
 }
 
-/// What the heads read: fused; in steps where somebody acts on scores or pattern; both where somebody only looks.
-/// `from` is qkv, or q and kv of another sequence.
+/// What the heads read of whole sequences. `from` is qkv, or q and kv of another sequence.
 pub(super) fn attend(
     m: &mut Builder<'_>,
     call: &Call,
     from: &[Value],
     (scores, pattern, layer): (Part, Part, usize),
 ) -> Result<Value> {
-    let acts = m.acts(scores, layer) || m.acts(pattern, layer);
-    if !acts {
-        if m.wants(scores, layer) || m.wants(pattern, layer) {
-            in_steps(m, call, from, (scores, pattern, layer))?;
-        }
+    let sites = (scores, pattern, layer);
+    let fused = |m: &mut Builder<'_>| {
         let mut rule = call.rule;
         if m.drops() {
             (rule.dropout, rule.stream) = (m.config.dropout, m.stream());
         }
-        return if let [qkv] = *from {
+        if let [qkv] = *from {
             m.push(SelfAttention::new(call.dims, rule)?, &[qkv], &call.lengths, &call.table)
         } else {
             m.push(CrossAttention::new(call.dims, rule)?, from, &call.lengths, &[])
-        };
-    }
-    let weights = in_steps(m, call, from, (scores, pattern, layer))?;
-    let weights = residual::dropout(m, weights)?;
-    let op = if from.len() == 1 { Mix::packed(call.dims)? } else { Mix::apart(call.dims)? };
-    m.push(op, &[weights, from[from.len() - 1]], &[], &[])
+        }
+    };
+    let steps = |m: &mut Builder<'_>| Ok([in_steps(m, call, from, sites)?, from[from.len() - 1]]);
+    let mix = if from.len() == 1 { Mix::packed(call.dims)? } else { Mix::apart(call.dims)? };
+    fused_or_in_steps(m, sites, fused, (steps, mix))
 }
 
-/// What the heads read while a text grows: fused, or in steps, as [`attend`].
+/// Fused where nobody acts on scores or pattern; where somebody looks at them or acts, by way of the steps, which give
+/// weights and values to be mixed.
+pub(super) fn fused_or_in_steps<'c>(
+    m: &mut Builder<'c>,
+    (scores, pattern, layer): (Part, Part, usize),
+    fused: impl FnOnce(&mut Builder<'c>) -> Result<Value>,
+    (steps, mix): (impl FnOnce(&mut Builder<'c>) -> Result<[Value; 2]>, Mix),
+) -> Result<Value> {
+    let acts = m.acts(scores, layer) || m.acts(pattern, layer);
+    let read = if acts { None } else { Some(fused(m)?) };
+    if let Some(read) = read
+        && !(m.wants(scores, layer) || m.wants(pattern, layer))
+    {
+        return Ok(read);
+    }
+    let [weights, values] = steps(m)?;
+    if let Some(read) = read {
+        return Ok(read);
+    }
+    let weights = residual::dropout(m, weights)?;
+    m.push(mix, &[weights, values], &[], &[])
+}
+
+/// What the heads read while a text grows.
 fn extend(m: &mut Builder<'_>, call: &Call, qkv: Value, layer: usize) -> Result<Value> {
     let Call { dims, rule, lengths, table } = call;
     let cache = dims.b * dims.kv * dims.s * dims.d;
     let states = [m.tape.state(cache), m.tape.state(cache)];
-    let (scores, pattern) = (Part::Scores, Part::Pattern);
-    let acts = m.acts(scores, layer) || m.acts(pattern, layer);
-    let mut heads = None;
-    if !acts {
+    let sites = (Part::Scores, Part::Pattern, layer);
+    let fused = |m: &mut Builder<'_>| {
         let op = CachedAttention::new(*dims, *rule)?;
-        let read = m.tape.push_inference(op, &[qkv], lengths, table, &states)?[0];
-        if !(m.wants(scores, layer) || m.wants(pattern, layer)) {
-            return Ok(read);
-        }
-        heads = Some(read);
-    }
-    let op = Recall::new(*dims, *rule)?;
-    let from = m.tape.push_inference(op, &[qkv], lengths, &[], &states)?;
-    let op = RecalledScores::new(*dims, *rule)?;
-    let x = m.tape.push_inference(op, &from, lengths, table, &[])?[0];
-    let weights = probabilities(m, dims, x, (scores, pattern, layer))?;
-    match heads {
-        Some(heads) => Ok(heads),
-        None => m.push(Mix::apart(*dims)?, &[weights, from[1]], &[], &[]),
-    }
+        Ok(m.tape.push_inference(op, &[qkv], lengths, table, &states)?[0])
+    };
+    let steps = |m: &mut Builder<'_>| {
+        let op = Recall::new(*dims, *rule)?;
+        let from = m.tape.push_inference(op, &[qkv], lengths, &[], &states)?;
+        let op = RecalledScores::new(*dims, *rule)?;
+        let x = m.tape.push_inference(op, &from, lengths, table, &[])?[0];
+        Ok([probabilities(m, dims, x, sites)?, from[1]])
+    };
+    fused_or_in_steps(m, sites, fused, (steps, Mix::apart(*dims)?))
 }
 
 /// The pattern, (B, H, T, S), by way of the scores.

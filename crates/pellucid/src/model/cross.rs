@@ -1,6 +1,6 @@
 //! Cross-attention: what a decoder's position reads of the source (Vaswani et al. 2017, section 3.2.3).
 
-use super::attention::{Call, attend, in_steps, rule};
+use super::attention::{Call, attend, fused_or_in_steps, in_steps, rule};
 use super::builder::{Builder, Memory};
 use super::residual::{self, CROSS};
 use super::site::Part;
@@ -59,30 +59,26 @@ pub(super) fn keys_and_values(
     residual::linear(m, &name, (x, rows, m.config.width), columns, None)
 }
 
-/// What the heads read of keys and values that were made before: fused, or in steps, as [`attend`].
+/// What the heads read of keys and values that were made before.
 fn remembered(
     m: &mut Builder<'_>,
     call: &Call,
     (q, state): (Value, State),
     layer: usize,
 ) -> Result<Value> {
-    let (scores, pattern) = (Part::CrossScores, Part::CrossPattern);
-    // Patterns of several rows about one text would lie as those of one row: they do not fire.
-    let alone = call.dims.b == m.b;
-    let acts = alone && (m.acts(scores, layer) || m.acts(pattern, layer));
-    let mut heads = None;
-    if !acts {
+    let sites = (Part::CrossScores, Part::CrossPattern, layer);
+    let fused = |m: &mut Builder<'_>| {
         let op = RememberedAttention::new(call.dims, call.rule)?;
-        let read = m.tape.push_inference(op, &[q], &call.lengths, &[], &[state])?[0];
-        if !alone || !(m.wants(scores, layer) || m.wants(pattern, layer)) {
-            return Ok(read);
-        }
-        heads = Some(read);
+        Ok(m.tape.push_inference(op, &[q], &call.lengths, &[], &[state])?[0])
+    };
+    // Patterns of several rows about one text would lie as those of one row: they do not fire.
+    if call.dims.b != m.b {
+        return fused(m);
     }
-    let kv = m.tape.push_inference(RecallSource::new(call.dims)?, &[], &[], &[], &[state])?[0];
-    let weights = in_steps(m, call, &[q, kv], (scores, pattern, layer))?;
-    match heads {
-        Some(heads) => Ok(heads),
-        None => m.push(Mix::apart(call.dims)?, &[weights, kv], &[], &[]),
-    }
+    let steps = |m: &mut Builder<'_>| {
+        let op = RecallSource::new(call.dims)?;
+        let kv = m.tape.push_inference(op, &[], &[], &[], &[state])?[0];
+        Ok([in_steps(m, call, &[q, kv], sites)?, kv])
+    };
+    fused_or_in_steps(m, sites, fused, (steps, Mix::apart(call.dims)?))
 }

@@ -101,8 +101,11 @@ fn features(m: &mut Builder<'_>, x: Value) -> Result<(usize, Value)> {
     }
 }
 
-/// Each row's last real position, (B, C): from here on T is 1.
+/// Each row's last real position, (B, C), where there are others: from here on T is 1.
 pub(super) fn last_position(m: &mut Builder<'_>, x: Value) -> Result<Value> {
+    if m.t == 1 {
+        return Ok(x);
+    }
     let op = LastPosition::new(m.b, m.t, m.config.width);
     m.t = 1;
     Ok(m.tape.push_inference(op, &[x], &[m.inputs.new], &[], &[])?[0])
@@ -111,8 +114,7 @@ pub(super) fn last_position(m: &mut Builder<'_>, x: Value) -> Result<Value> {
 /// Logits after each row's last real token, (B, V).
 pub(super) fn last_logits(m: &mut Builder<'_>, x: Value) -> Result<Value> {
     m.tape.label("head");
-    let narrow = m.tape.len(x) == m.b * m.config.width && m.ends_early;
-    let last = if narrow { x } else { last_position(m, x)? };
+    let last = last_position(m, x)?;
     let last = transform(m, m.b, last)?;
     project(m, m.b, last)
 }
